@@ -1,0 +1,42 @@
+//! The small layer in which all protocols meet.
+//!
+//! What is decided here is decided once for NVMe and iSCSI: admission, protection information checks,
+//! attribution of failures, the way into the store, completion. A [`Command`] becomes a ticket that
+//! ends exactly once: by its completion being released, or by being cancelled.
+//!
+//! ```text
+//! protocol ── begin / fill / submit ──▶ Service ── StoreOp ──▶ Store
+//!          ◀──────── Completion ───────         ◀── StoreDone ──
+//! ```
+//!
+//! Everything on the way of an I/O belongs to one core and takes no lock. What several cores share (hosts,
+//! sessions, the counters' directory) is touched when sessions begin and end, never per I/O.
+
+pub mod attribution;
+mod blame;
+mod command;
+mod counters;
+mod exports;
+mod hosts;
+mod ids;
+mod port;
+mod read_path;
+mod service;
+mod sessions;
+mod store;
+mod ticket;
+mod write_path;
+
+pub use command::{BlockError, Command, Completion, Layout, Operation, Origin, TicketId};
+pub use counters::{
+    CounterBook, DURATION_BOUNDS_US, DigestCounters, Direction, DurationTotals, IoCounters, IoRow, PiRow,
+};
+pub use exports::{Access, Enforce, Exports, Grant, HostRecord, Namespace, Subsystem, View, VolumeInfo};
+pub use hosts::{Discovered, HostBook, Identity};
+pub use ids::{BlockCount, HostId, Lba, PoolId, SubsystemId, VolumeId};
+pub use port::{AttachRequest, AttachmentId, BlockPort, TransmitSink};
+pub use service::{Service, ServiceLimits};
+pub use sessions::{Session, SessionBook, SessionRequest, Transport};
+pub use store::{
+    BlockRecord, Geometry, Location, Provenance, SlotRef, Store, StoreDone, StoreError, StoreOp, Usage,
+};

@@ -1,0 +1,84 @@
+//! The seam between the protocols and this layer.
+
+use std::sync::Arc;
+
+use crate::{BlockError, Command, Completion, Enforce, Session, TicketId, View, VolumeId};
+
+/// A host's access to one volume on this core: what admission found out, once, for all its commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AttachmentId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+/// What is needed to attach.
+#[derive(Debug, Clone)]
+pub struct AttachRequest {
+    /// On whose behalf.
+    pub session: Arc<Session>,
+    /// Which volume.
+    pub volume: VolumeId,
+    /// How it looks to this host.
+    pub view: View,
+    /// What is demanded of its commands.
+    pub enforce: Enforce,
+}
+
+/// What a connection may ask of the block layer. One core, no waiting: whatever takes time ends in a [`Completion`].
+///
+/// The life of a ticket: `begin` → for Write and Compare `fill` until all
+/// [`BlockPort::transfer_len`] bytes have come, in order → `submit` → completion → `transmit` for Read → `release`.
+/// `cancel` ends it at any point before the completion was taken; nothing is stored and no completion follows.
+pub trait BlockPort {
+    /// Admits a session to a volume.
+    fn attach(&mut self, request: AttachRequest) -> Result<AttachmentId, BlockError>;
+
+    /// Ends an attachment. Its commands under way go on to their completions.
+    fn detach(&mut self, attachment: AttachmentId);
+
+    /// Changes what is demanded of the commands to come.
+    fn set_enforce(&mut self, attachment: AttachmentId, enforce: Enforce);
+
+    /// Admits a command; for Write and Compare, room for the whole payload is reserved before any of it is asked for.
+    fn begin(&mut self, command: &Command) -> Result<TicketId, BlockError>;
+
+    /// Bytes on the wire that the command moves (data and, interleaved, tuples); 0 where none.
+    fn transfer_len(&self, ticket: TicketId) -> usize;
+
+    /// Takes the next payload bytes; `offset` counts from the start of the transfer and grows without gaps.
+    fn fill(&mut self, ticket: TicketId, offset: usize, bytes: &[u8]);
+
+    /// Marks the payload as damaged on the wire: the command will fail with [`BlockError::Digest`], nothing is stored.
+    fn digest_failed(&mut self, ticket: TicketId);
+
+    /// The payload is complete (or there is none): do it.
+    fn submit(&mut self, ticket: TicketId);
+
+    /// Ends a ticket without a completion.
+    fn cancel(&mut self, ticket: TicketId);
+
+    /// Puts `len` wire bytes of a completed Read, from `offset` on, into a send, without copying them.
+    fn transmit<T: TransmitSink>(&self, ticket: TicketId, offset: usize, len: usize, sink: &mut T);
+
+    /// Shows the same bytes, piece by piece, to somebody who digests them.
+    fn visit(&self, ticket: TicketId, offset: usize, len: usize, visitor: &mut dyn FnMut(&[u8]));
+
+    /// Ends a completed ticket; the blocks of a Read may be reused from here on.
+    fn release(&mut self, ticket: TicketId);
+
+    /// The next completion, if any.
+    fn next_completion(&mut self) -> Option<Completion>;
+
+    /// Blocks of a volume that hold data, for Namespace Utilization and the like; `None` if the volume is not there.
+    fn blocks_allocated(&self, volume: VolumeId) -> Option<u64>;
+}
+
+/// Where outgoing bytes are put together: inline bytes are copied, the others are only referred to.
+pub trait TransmitSink {
+    /// Copies a few bytes: headers, digests, tuples.
+    fn inline(&mut self, bytes: &[u8]);
+    /// Refers to `len` bytes at `offset` in the memory of region `region` (a pool's memory on this core).
+    fn region(&mut self, region: u16, offset: usize, len: usize);
+    /// So many zero bytes.
+    fn zeroes(&mut self, len: usize);
+}

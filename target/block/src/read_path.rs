@@ -1,0 +1,143 @@
+//! Blocks on their way out: checked as the command asks, held against a Compare's payload, sent from
+//! where they lie.
+
+use holdfast_pi::{CheckPlan, Checked, Counts, Fault, Part, PiFormat, Tuple, check_tuple, guard_of, split};
+
+use crate::ticket::{Shape, Ticket, Work};
+use crate::{BlockError, SlotRef, Store, TransmitSink};
+
+/// A block of zeroes: what holes read as.
+const ZEROES: [u8; 4096] = [0; 4096];
+
+/// Checks the stored blocks of a command in order. The error is the fault of the lowest bad block.
+pub(crate) fn check_stored<S: Store>(
+    store: &S,
+    shape: &Shape,
+    plan: &CheckPlan,
+    slots: &[SlotRef],
+) -> Result<Counts, Fault> {
+    let mut counts = Counts::default();
+    let Some(format) = shape.format else { return Ok(counts) };
+    if !plan.compares_anything() {
+        slots.iter().for_each(|_| counts.add(Checked::Unchecked));
+        return Ok(counts);
+    }
+    for (index, slot) in (0..).zip(slots) {
+        counts.add(check_one(store, shape, format, plan, index, *slot)?);
+    }
+    Ok(counts)
+}
+
+fn check_one<S: Store>(
+    store: &S,
+    shape: &Shape,
+    format: PiFormat,
+    plan: &CheckPlan,
+    index: u32,
+    slot: SlotRef,
+) -> Result<Checked, Fault> {
+    if slot.is_hole() {
+        return Ok(Checked::Escaped);
+    }
+    let record = store.record(shape.volume, slot);
+    let tuple = record.tuple.get(..format.tuple_len()).and_then(|bytes| Tuple::decode(format, bytes));
+    let tuple = tuple.unwrap_or(Tuple::all_ones(format));
+    let guard = if plan.check_guard {
+        guard_of(format.guard(), store.data(shape.volume, slot).unwrap_or_default())
+    } else {
+        tuple.guard
+    };
+    check_tuple(format, plan, index, guard, &tuple)
+}
+
+/// Holds a Compare's payload against the stored blocks: all data and, interleaved, all tuple bytes.
+pub(crate) fn compare<S: Store>(store: &S, ticket: &Ticket) -> Result<(), BlockError> {
+    let Some(Work { shape, .. }) = ticket.work else { return Err(BlockError::Internal) };
+    for piece in split(shape.block_len, shape.wire_tuple_len, 0, &ticket.staged) {
+        let slot = usize::try_from(piece.block).ok().and_then(|index| ticket.slots.get(index));
+        let slot = *slot.ok_or(BlockError::Internal)?;
+        let end = piece.offset + piece.bytes.len();
+        let same = match piece.part {
+            Part::Data => data_of(store, &shape, slot).get(piece.offset..end) == Some(piece.bytes),
+            Part::Tuple => store.record(shape.volume, slot).tuple.get(piece.offset..end) == Some(piece.bytes),
+        };
+        if !same {
+            return Err(BlockError::Miscompare);
+        }
+    }
+    Ok(())
+}
+
+/// Puts wire bytes `offset..offset + len` of a completed Read into a send, referring to the blocks where they lie.
+pub(crate) fn transmit<S: Store, T: TransmitSink>(
+    store: &S,
+    ticket: &Ticket,
+    offset: usize,
+    len: usize,
+    sink: &mut T,
+) {
+    for_each_part(ticket, offset, len, |shape, slot, part, from, take| match part {
+        Part::Data => match store.location(shape.volume, slot) {
+            Some(location) => sink.region(location.region, location.offset + from, take),
+            None => sink.zeroes(take),
+        },
+        Part::Tuple => {
+            let tuple = store.record(shape.volume, slot).tuple;
+            sink.inline(tuple.get(from..from + take).unwrap_or_default());
+        }
+    });
+}
+
+/// Shows the same bytes to a visitor.
+pub(crate) fn visit<S: Store>(
+    store: &S,
+    ticket: &Ticket,
+    offset: usize,
+    len: usize,
+    visitor: &mut dyn FnMut(&[u8]),
+) {
+    for_each_part(ticket, offset, len, |shape, slot, part, from, take| match part {
+        Part::Data => visitor(data_of(store, shape, slot).get(from..from + take).unwrap_or_default()),
+        Part::Tuple => {
+            let tuple = store.record(shape.volume, slot).tuple;
+            visitor(tuple.get(from..from + take).unwrap_or_default());
+        }
+    });
+}
+
+/// Walks the wire bytes `offset..offset + len` of a transfer part by part: `(shape, slot, part, from, take)`.
+fn for_each_part(
+    ticket: &Ticket,
+    offset: usize,
+    len: usize,
+    mut visit: impl FnMut(&Shape, SlotRef, Part, usize, usize),
+) {
+    let Some(Work { shape, .. }) = ticket.work else { return };
+    let wire_block_len = shape.block_len + shape.wire_tuple_len;
+    let mut index = offset / wire_block_len;
+    let mut within = offset % wire_block_len;
+    let mut rest = len;
+    while rest > 0 {
+        let Some(slot) = ticket.slots.get(index) else {
+            debug_assert!(false, "the protocol sends no more bytes than the transfer has");
+            return;
+        };
+        let (part, from, until) = if within < shape.block_len {
+            (Part::Data, within, shape.block_len)
+        } else {
+            (Part::Tuple, within - shape.block_len, shape.wire_tuple_len)
+        };
+        let take = rest.min(until - from);
+        visit(&shape, *slot, part, from, take);
+        rest -= take;
+        within += take;
+        if within == wire_block_len {
+            within = 0;
+            index += 1;
+        }
+    }
+}
+
+pub(crate) fn data_of<'a, S: Store>(store: &'a S, shape: &Shape, slot: SlotRef) -> &'a [u8] {
+    store.data(shape.volume, slot).unwrap_or_else(|| ZEROES.get(..shape.block_len).unwrap_or_default())
+}
