@@ -1,0 +1,157 @@
+# What the jobs share. Sourced by each job; `variables.sh` holds what the test set. Runs under `sh -eu`.
+. ./variables.sh
+
+# --- talking to the test: descriptor 7 is the control channel
+
+result() {
+    echo "RESULT $1=$2" >&7
+    echo "guest: $1=$2"
+}
+
+# phase NAME: waits until the test lets us go on.
+phase() {
+    local answer
+    echo "guest: phase $1"
+    echo "PHASE $1" >&7
+    read -r answer <&7
+    [ "$answer" = GO ]
+}
+
+fail() {
+    echo "guest: FAILED: $*"
+    exit 1
+}
+
+# wait_until COMMAND...: for what is bound to become true; the guest's own time limit bounds it.
+wait_until() {
+    until "$@"; do usleep 50000; done
+}
+
+# What the kernel says when the disk or the file system let it down (and not when a path is being recovered).
+KERNEL_ERRORS='I/O error|EXT4-fs (error|warning)|XFS.*([Ee]rror|[Cc]orrupt)|Buffer I/O'
+
+# --- NVMe
+
+# discover_subsystem: the discovery log must name the subsystem $NQN, at the address that we can reach.
+discover_subsystem() {
+    nvme discover -t tcp -a "$GATEWAY" -s "$PORT" | tee /run/discovery
+    grep -qxF "subnqn:  $NQN" /run/discovery || fail "the discovery log does not name $NQN"
+    grep -qxF "traddr:  $GATEWAY" /run/discovery || fail "the discovery log names another address"
+    grep -qxF "trsvcid: $PORT" /run/discovery || fail "the discovery log names another port"
+}
+
+# connect_all OPTIONS...: connects to what the discovery log names. The controller is never given up.
+connect_all() {
+    nvme connect-all -t tcp -a "$GATEWAY" -s "$PORT" --ctrl-loss-tmo=-1 --reconnect-delay=1 "$@"
+    wait_until disk_appeared
+}
+
+disconnect() {
+    nvme disconnect -n "$NQN"
+}
+
+disk_appeared() { [ -n "$(disk)" ]; }
+
+# disk: the name of the volume's disk (nvme0n1), found by the volume's UUID. A kernel's own number of a disk follows
+# neither the namespace's nor the controller's.
+disk() {
+    local entry
+    for entry in /sys/block/nvme*; do
+        case ${entry##*/} in nvme*c*n*) continue ;; esac
+        [ "$(cat "$entry/uuid" 2>/dev/null)" != "$UUID" ] || { echo "${entry##*/}"; return 0; }
+    done
+}
+
+# disk_statistics FIELD: of Documentation/block/stat.rst, summed over the disk's paths. With multipath the head disk
+# counts nothing on 6.1; its paths (nvme0c0n1) always do.
+disk_statistics() {
+    local name head tail total=0 entry
+    name=$(disk)
+    head=${name%n*}
+    tail=${name##*n}
+    set -- "$1" /sys/block/"$head"c*n"$tail"
+    [ -e "$2" ] || set -- "$1" "/sys/block/$name"
+    local field=$1
+    shift
+    for entry in "$@"; do
+        total=$((total + $(awk -v field="$field" '{ print $field }' "$entry/stat")))
+    done
+    echo "$total"
+}
+
+# --- accounting: what this guest wrote and read, over several connections
+
+# Linux counts Write Zeroes as writes (field 7), a target that deallocates does not. A trace of completed requests
+# tells them apart; requests of admin queues belong to no disk. `N`: neither read, write, discard nor flush.
+TRACE=/sys/kernel/tracing/events/block/block_rq_complete
+
+start_accounting() {
+    sectors_written=0
+    sectors_read=0
+    echo 'hist:keys=rwbs:vals=nr_sector if dev != 0' >$TRACE/trigger
+}
+
+# To be called with the disk unmounted, before each disconnect: the statistics go with the disk.
+account() {
+    sync
+    sectors_written=$((sectors_written + $(disk_statistics 7)))
+    sectors_read=$((sectors_read + $(disk_statistics 3)))
+}
+
+report_accounts() {
+    cat $TRACE/hist
+    result sectors_written "$sectors_written"
+    result sectors_read "$sectors_read"
+    result sectors_zeroed "$(sed -n 's/^{ rwbs: N[A-Z]* *}.*nr_sector: *\([0-9]*\).*/\1/p' $TRACE/hist |
+        awk '{ total += $1 } END { print total + 0 }')"
+}
+
+# --- file systems
+
+# make_file_system ext4|xfs: everything is written now rather than in the background after the mount.
+make_file_system() {
+    case $1 in
+        ext4) mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 "/dev/$(disk)" ;;
+        xfs) mkfs.xfs -q -f "/dev/$(disk)" ;;
+    esac
+}
+
+check_file_system() {
+    case $1 in
+        ext4) e2fsck -fn "/dev/$(disk)" ;;
+        xfs) xfs_repair -n "/dev/$(disk)" ;;
+    esac
+}
+
+# --- trees of files
+
+# make_tree DIRECTORY: files of many sizes, some rewritten, moved, linked, cut, with holes, or written past the cache.
+make_tree() {
+    local root=$1 folder size
+    for folder in 1 2 3 4 5 6; do
+        mkdir -p "$root/$folder/below"
+        for size in 0 1 511 512 513 4095 4096 4097 12288 65535 70001 300000 1048577; do
+            head -c "$size" /dev/urandom >"$root/$folder/$size"
+        done
+        head -c 200000 /dev/urandom >"$root/$folder/moved-later"
+        mv "$root/$folder/moved-later" "$root/$folder/below/moved"
+        ln "$root/$folder/4097" "$root/$folder/below/linked"
+        ln -s ../4096 "$root/$folder/below/pointing"
+        head -c 50000 /dev/urandom >>"$root/$folder/12288"
+        rm "$root/$folder/513"
+        truncate -s 100000 "$root/$folder/300000"
+    done
+    sync
+    # Rewritten in the middle, at a place that cuts blocks; with a hole; around the cache.
+    dd if=/dev/urandom of="$root/1/1048577" bs=1000 seek=77 count=300 conv=notrunc 2>/dev/null
+    dd if=/dev/urandom of="$root/holes" bs=4096 seek=1000 count=10 2>/dev/null
+    dd if=/dev/urandom of=/run/random bs=1048576 count=6 2>/dev/null
+    xfs_io -f -d -c 'pwrite -q -b 1m -i /run/random 0 6m' "$root/direct"
+    rm /run/random
+}
+
+# list_tree DIRECTORY: contents and shapes, in an order that does not depend on the file system.
+list_tree() {
+    (cd "$1" && find . -path ./lost+found -prune -o -type f -print | sort | xargs sha256sum)
+    (cd "$1" && find . -path ./lost+found -prune -o ! -type d -exec stat -c '%n %F %s %h' {} + | sort)
+}

@@ -1,0 +1,217 @@
+//! The appliance under test: `holdfast up` as a user starts it, with a state folder of its own.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::{
+    guest::Guest,
+    places,
+    rest::{Rest, eventually},
+};
+
+/// Bounds for an appliance that hangs; a healthy one needs a second or two.
+const START_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+const RESTART_LIMIT: Duration = Duration::from_secs(60);
+
+/// One of the two processes that `holdfast up` runs and restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plane {
+    /// `holdfast-target`.
+    Data,
+    /// `holdfast-control-plane`.
+    Control,
+}
+
+impl Plane {
+    /// Its name as the kernel shows it in `/proc/PID/stat`: the first 15 characters.
+    fn comm(self) -> &'static str {
+        match self {
+            Plane::Data => "holdfast-target",
+            Plane::Control => "holdfast-contro",
+        }
+    }
+}
+
+/// A running appliance. Dropping it stops it; [`Appliance::stop`] also demands that it stops well.
+pub struct Appliance {
+    up: Child,
+    log: PathBuf,
+    rest: Rest,
+    nvme_port: u16,
+    _state: TempDir,
+}
+
+impl Appliance {
+    /// Starts an appliance whose discovery log names the address under which guests reach it; `name` names its log.
+    ///
+    /// # Errors
+    /// When a program is not built, or no `ready` line comes.
+    pub fn start(name: &str) -> Result<Appliance> {
+        let state = tempfile::tempdir()?;
+        let log = places::log_file(&format!("{name}.appliance"))?;
+        let nvme_port = free_port()?;
+        let mut up = Command::new(places::program("holdfast")?)
+            .arg("up")
+            .arg("--state")
+            .arg(state.path().join("state"))
+            .args(["--nvme", &format!("127.0.0.1:{nvme_port}")])
+            .args(["--nvme-advertise", &format!("{}:{nvme_port}", Guest::GATEWAY)])
+            .args(["--iscsi", "none", "--api", "127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(OpenOptions::new().append(true).open(&log)?)
+            .spawn()?;
+        let output = up.stdout.take().context("a piped stdout")?;
+        let lines = lines_of(output, log.clone());
+        // From here on the appliance is stopped whatever happens.
+        let mut appliance = Appliance { up, log, rest: Rest::new(""), nvme_port, _state: state };
+        let api = appliance.wait_ready(&lines)?;
+        appliance.rest = Rest::new(&api);
+        Ok(appliance)
+    }
+
+    /// The API.
+    pub fn rest(&self) -> &Rest {
+        &self.rest
+    }
+
+    /// The NVMe/TCP port, on this machine and as guests see it.
+    pub fn nvme_port(&self) -> u16 {
+        self.nvme_port
+    }
+
+    /// Kills a plane with SIGKILL and waits until `up` has started another one.
+    ///
+    /// # Errors
+    /// When there was none, or no new one comes.
+    pub fn kill(&self, plane: Plane) -> Result<()> {
+        let old = self.pid(plane)?.with_context(|| format!("no {plane:?} plane to kill"))?;
+        kill_process(old, Signal::KILL)?;
+        let what = format!("another {plane:?} plane");
+        eventually(RESTART_LIMIT, &what, || Ok(self.pid(plane)?.filter(|&pid| pid != old)))?;
+        Ok(())
+    }
+
+    /// Stops the appliance as an administrator does, with SIGTERM.
+    ///
+    /// # Errors
+    /// When it does not exit with 0 in time.
+    pub fn stop(mut self) -> Result<()> {
+        let status = self.terminate().with_context(|| self.log_hint())?;
+        ensure!(status.success(), "SIGTERM: {status}; {}", self.log_hint());
+        Ok(())
+    }
+
+    fn wait_ready(&mut self, lines: &Receiver<String>) -> Result<String> {
+        let line = lines.recv_timeout(START_LIMIT);
+        let line = line.with_context(|| format!("no ready line from `holdfast up`; {}", self.log_hint()))?;
+        let words = line.strip_prefix("ready ");
+        let words = words.with_context(|| format!("`holdfast up` said `{line}`, not that it is ready"))?;
+        let mut pairs = words.split(' ').filter_map(|word| word.split_once('='));
+        let nvme = pairs.clone().find(|(key, _)| *key == "nvme").map(|(_, value)| value);
+        let expected = format!("127.0.0.1:{}", self.nvme_port);
+        ensure!(nvme == Some(expected.as_str()), "asked for nvme={expected}, got `{line}`");
+        let api = pairs.find(|(key, _)| *key == "api").map(|(_, value)| value.to_owned());
+        api.with_context(|| format!("no api= in `{line}`"))
+    }
+
+    /// A plane among the children of `up`.
+    fn pid(&self, plane: Plane) -> Result<Option<Pid>> {
+        for entry in fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+            // A process may end between the listing and this look.
+            let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+            if is_child_named(&stat, self.up.id(), plane.comm()) {
+                return Ok(Pid::from_raw(pid));
+            }
+        }
+        Ok(None)
+    }
+
+    fn terminate(&mut self) -> Result<ExitStatus> {
+        if let Some(status) = self.up.try_wait()? {
+            return Ok(status);
+        }
+        kill_process(Pid::from_child(&self.up), Signal::TERM)?;
+        let deadline = Instant::now() + STOP_LIMIT;
+        let up = &mut self.up;
+        eventually(deadline - Instant::now(), "the end of `holdfast up`", || Ok(up.try_wait()?))
+    }
+
+    fn log_hint(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let tail = lines.get(lines.len().saturating_sub(20)..).unwrap_or_default();
+        format!("{}:\n{}", self.log.display(), tail.join("\n"))
+    }
+}
+
+impl Drop for Appliance {
+    fn drop(&mut self) {
+        if self.terminate().is_err() {
+            let _ = self.up.kill();
+            let _ = self.up.wait();
+        }
+    }
+}
+
+/// Whether a line of `/proc/PID/stat` (proc(5): pid (comm) state ppid …) is of a living child `comm` of `parent`.
+fn is_child_named(stat: &str, parent: u32, comm: &str) -> bool {
+    let Some((before, after)) = stat.rsplit_once(')') else { return false };
+    let Some((_, name)) = before.split_once('(') else { return false };
+    let mut fields = after.split_whitespace();
+    let alive = fields.next().is_some_and(|state| state != "Z" && state != "X");
+    let parent_matches = fields.next().and_then(|ppid| ppid.parse::<u32>().ok()) == Some(parent);
+    alive && parent_matches && name == comm
+}
+
+/// A port that nobody listens on just now. The appliance must be told the port it advertises, so `0` will not do.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// The lines of standard output: sent to the receiver, and kept in the log.
+fn lines_of(output: impl Read + Send + 'static, log: PathBuf) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        let mut log = OpenOptions::new().append(true).open(log).ok();
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if let Some(log) = &mut log {
+                let _ = writeln!(log, "{line}");
+            }
+            // Nobody listens any more once the appliance is ready.
+            let _ = sender.send(line);
+        }
+    });
+    receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGET: &str = "holdfast-target";
+
+    #[test]
+    fn a_child_is_found_by_name_and_parent() {
+        assert!(is_child_named("71 (holdfast-target) S 70 70 1 0", 70, TARGET));
+        assert!(!is_child_named("71 (holdfast-target) Z 70 70 1 0", 70, TARGET));
+        assert!(!is_child_named("71 (holdfast-target) S 7 70 1 0", 70, TARGET));
+        assert!(!is_child_named("71 (holdfast) S 70 70 1 0", 70, TARGET));
+        assert!(is_child_named("9 (a) (b) S 1 1", 1, "a) (b"));
+    }
+}

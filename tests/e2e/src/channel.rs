@@ -1,0 +1,158 @@
+//! The control channel between a test and the job in its guest: lines over the guest's second serial port.
+//!
+//! Guest to test: `RESULT key=value`, `PHASE name` (the job waits until the test answers), and last `EXIT status`.
+//! Test to guest: `GO`. The console is the first serial port, so that kernel messages can never cut these lines.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Read, Write},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread,
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// What a job reported: `RESULT key=value`; a later value replaces an earlier one.
+#[derive(Debug, Default, Clone)]
+pub struct Results(BTreeMap<String, String>);
+
+impl Results {
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// When the job did not report it.
+    pub fn text(&self, key: &str) -> Result<&str> {
+        self.0.get(key).map(String::as_str).with_context(|| format!("the guest reported no `{key}`"))
+    }
+
+    /// The value of `key` as a decimal number.
+    ///
+    /// # Errors
+    /// When the job did not report it, or not as a number.
+    pub fn number(&self, key: &str) -> Result<u64> {
+        let text = self.text(key)?;
+        text.parse().with_context(|| format!("the guest reported {key}={text}, which is no number"))
+    }
+}
+
+/// The test's end of the channel.
+pub(crate) struct Channel<W> {
+    to_guest: W,
+    lines: Receiver<String>,
+    results: Results,
+}
+
+impl<W: Write> Channel<W> {
+    /// Reads lines in a thread of its own, which ends with `from_guest`.
+    pub(crate) fn new(to_guest: W, from_guest: impl Read + Send + 'static) -> Channel<W> {
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(from_guest).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Channel { to_guest, lines, results: Results::default() }
+    }
+
+    /// Waits until the job stands at the phase `name`.
+    ///
+    /// # Errors
+    /// When it ends, stands at another phase, or is not there at the deadline.
+    pub(crate) fn wait_phase(&mut self, name: &str, deadline: Instant) -> Result<()> {
+        match self.next_event(deadline)? {
+            Event::Phase(at) => {
+                ensure!(at == name, "the guest stands at phase {at}, not at {name}");
+                Ok(())
+            }
+            Event::Exit(status) => bail!("the job ended with status {status} before phase {name}"),
+        }
+    }
+
+    /// Lets the job go on from the phase where it stands.
+    pub(crate) fn go_on(&mut self) -> Result<()> {
+        self.to_guest.write_all(b"GO\n")?;
+        Ok(self.to_guest.flush()?)
+    }
+
+    /// Waits for the job's end: its exit status.
+    ///
+    /// # Errors
+    /// When it stands at a phase instead, or has not ended at the deadline.
+    pub(crate) fn wait_exit(&mut self, deadline: Instant) -> Result<i32> {
+        match self.next_event(deadline)? {
+            Event::Exit(status) => Ok(status),
+            Event::Phase(name) => bail!("the job waits at phase {name}, and the test for its end"),
+        }
+    }
+
+    /// What was reported so far.
+    pub(crate) fn into_results(self) -> Results {
+        self.results
+    }
+
+    fn next_event(&mut self, deadline: Instant) -> Result<Event> {
+        loop {
+            let line = match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Timeout) => bail!("the guest exceeded its time limit"),
+                Err(RecvTimeoutError::Disconnected) => bail!("the guest ended without an exit status"),
+            };
+            let line = line.trim_end();
+            if let Some((key, value)) = line.strip_prefix("RESULT ").and_then(|pair| pair.split_once('=')) {
+                self.results.0.insert(key.to_owned(), value.to_owned());
+            } else if let Some(name) = line.strip_prefix("PHASE ") {
+                return Ok(Event::Phase(name.to_owned()));
+            } else if let Some(status) = line.strip_prefix("EXIT ") {
+                return Ok(Event::Exit(status.parse().with_context(|| format!("guest said `{line}`"))?));
+            } else if !line.is_empty() {
+                bail!("the guest sent a line that is none of ours: `{line}`");
+            }
+        }
+    }
+}
+
+enum Event {
+    Phase(String),
+    Exit(i32),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn later() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    #[test]
+    fn results_phases_and_exit_come_in_order() {
+        let text = "RESULT a=1\nRESULT b=x=y\r\nPHASE loaded\nRESULT a=2\nEXIT 3\n";
+        let mut sent = Vec::new();
+        let mut channel = Channel::new(&mut sent, text.as_bytes());
+        channel.wait_phase("loaded", later()).unwrap();
+        channel.go_on().unwrap();
+        assert_eq!(channel.wait_exit(later()).unwrap(), 3);
+        let results = channel.into_results();
+        assert_eq!(results.number("a").unwrap(), 2);
+        assert_eq!(results.text("b").unwrap(), "x=y");
+        assert!(results.text("c").is_err());
+        assert_eq!(sent, b"GO\n");
+    }
+
+    #[test]
+    fn a_guest_that_vanishes_is_an_error() {
+        let mut channel = Channel::new(Vec::new(), "RESULT a=1\n".as_bytes());
+        assert!(channel.wait_exit(later()).is_err());
+    }
+
+    #[test]
+    fn an_end_before_the_phase_is_an_error() {
+        let mut channel = Channel::new(Vec::new(), "EXIT 0\n".as_bytes());
+        assert!(channel.wait_phase("loaded", later()).is_err());
+    }
+}

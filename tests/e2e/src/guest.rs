@@ -1,0 +1,255 @@
+//! One Linux guest: QEMU in software emulation (it needs no `/dev/kvm` and no root), a stock kernel, one job.
+//!
+//! The guest reaches the test machine's 127.0.0.1 as [`Guest::GATEWAY`], so a target there must advertise that
+//! address in its discovery log. QEMU exits with 0 after a kernel panic too; only the exit status that the job sends
+//! over the control channel counts.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write,
+    path::PathBuf,
+    process::{Child, ChildStdin, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use tempfile::NamedTempFile;
+
+use crate::{
+    archive::Archive,
+    channel::{Channel, Results},
+    places::{self, Kernel},
+};
+
+/// How long a guest may run unless the test says otherwise. A bound for a hung guest, not a measure of speed.
+const DEFAULT_LIMIT: Duration = Duration::from_secs(600);
+/// Enough for a page cache of the trees that the jobs write, besides 30 MiB of initramfs.
+const DEFAULT_MEMORY_MIB: u32 = 768;
+/// Two, so that the host's queues are more than one.
+const PROCESSORS: u32 = 2;
+/// The time stamp counter is trusted and the timer check left out: both take seconds under emulation and fail when
+/// the machine is busy. `panic=-1` with `-no-reboot` ends QEMU at once after a panic.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 tsc=reliable no_timer_check nokaslr mitigations=off \
+                                random.trust_cpu=on log_buf_len=4M";
+/// Lines of the console shown with an error.
+const CONSOLE_TAIL_LINES: usize = 60;
+
+/// Who the guest is as an NVMe host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostIdentity {
+    /// Its NVMe Qualified Name.
+    pub nqn: String,
+    /// Its host identifier, a UUID.
+    pub id: String,
+}
+
+impl HostIdentity {
+    /// The identity number `n`: a UUID-based NQN and the same UUID as host identifier, different for each number.
+    pub fn numbered(n: u32) -> HostIdentity {
+        let id = format!("2ce3a61c-91f5-4c7e-b0d4-{n:012x}");
+        HostIdentity { nqn: format!("nqn.2014-08.org.nvmexpress:uuid:{id}"), id }
+    }
+}
+
+/// A guest to be started; see [`Guest::builder`].
+pub struct GuestBuilder {
+    kernel: Kernel,
+    name: String,
+    host: HostIdentity,
+    memory_mib: u32,
+    limit: Duration,
+    script: String,
+    variables: Vec<(String, String)>,
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl GuestBuilder {
+    /// The NVMe host that the guest is (number 1 unless set).
+    #[must_use]
+    pub fn host(mut self, host: &HostIdentity) -> Self {
+        self.host = host.clone();
+        self
+    }
+
+    /// The guest's memory in MiB.
+    #[must_use]
+    pub fn memory_mib(mut self, memory_mib: u32) -> Self {
+        self.memory_mib = memory_mib;
+        self
+    }
+
+    /// The time after which a guest that has not ended is an error.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// A shell variable for the job.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl ToString) -> Self {
+        self.variables.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// A file for the job, in its working directory.
+    #[must_use]
+    pub fn file(mut self, name: &str, content: &[u8]) -> Self {
+        self.files.push((name.to_owned(), content.to_owned()));
+        self
+    }
+
+    /// Boots the guest and returns at once.
+    ///
+    /// # Errors
+    /// When the kernel is not prepared, the job is missing or QEMU cannot be started.
+    pub fn start(self) -> Result<Guest> {
+        let initramfs = self.initramfs()?;
+        let console = places::log_file(&format!("{}.console", self.name))?;
+        let errors = OpenOptions::new().append(true).open(&console)?;
+        let mut qemu = Command::new("qemu-system-x86_64")
+            .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-M", "pc", "-nodefaults", "-no-user-config"])
+            .args(["-display", "none", "-monitor", "none", "-no-reboot"])
+            .args(["-smp", &PROCESSORS.to_string(), "-m", &self.memory_mib.to_string()])
+            .args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="])
+            // The order makes them ttyS0 and ttyS1.
+            .args(["-serial", &format!("file:{}", console.display())])
+            .args(["-chardev", "stdio,id=control,signal=off", "-serial", "chardev:control"])
+            .arg("-kernel")
+            .arg(self.kernel.image()?)
+            .arg("-initrd")
+            .arg(initramfs.path())
+            .args(["-append", KERNEL_ARGUMENTS])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .context("qemu-system-x86_64: run tests/e2e/prepare")?;
+        let to_guest = qemu.stdin.take().context("a piped stdin")?;
+        let from_guest = qemu.stdout.take().context("a piped stdout")?;
+        Ok(Guest {
+            name: self.name,
+            console,
+            channel: Some(Channel::new(to_guest, from_guest)),
+            deadline: Instant::now() + self.limit,
+            qemu,
+            _initramfs: initramfs,
+        })
+    }
+
+    /// The prepared file system, with the job and the host's identity appended as a second archive.
+    fn initramfs(&self) -> Result<NamedTempFile> {
+        let mut file = NamedTempFile::new()?;
+        std::io::copy(&mut File::open(self.kernel.initramfs()?)?, file.as_file_mut())?;
+        let mut appended = Vec::new();
+        let mut archive = Archive::new(&mut appended);
+        archive.directory("job")?;
+        archive.file("job/job.sh", &places::guest_script(&self.script)?)?;
+        archive.file("job/lib.sh", &places::guest_script("lib.sh")?)?;
+        archive.file("job/variables.sh", self.quoted_variables()?.as_bytes())?;
+        for (name, content) in &self.files {
+            archive.file(&format!("job/{name}"), content)?;
+        }
+        archive.file("etc/nvme/hostnqn", format!("{}\n", self.host.nqn).as_bytes())?;
+        archive.file("etc/nvme/hostid", format!("{}\n", self.host.id).as_bytes())?;
+        archive.finish()?;
+        file.write_all(&appended)?;
+        Ok(file)
+    }
+
+    fn quoted_variables(&self) -> Result<String> {
+        let mut text = format!("GATEWAY='{}'\nHOST_NQN='{}'\n", Guest::GATEWAY, self.host.nqn);
+        for (name, value) in &self.variables {
+            ensure!(!value.contains('\''), "the value of {name} holds a quotation mark");
+            text.push_str(&format!("{name}='{value}'\n"));
+        }
+        Ok(text)
+    }
+}
+
+/// A running guest. Dropping it ends it.
+pub struct Guest {
+    name: String,
+    console: PathBuf,
+    channel: Option<Channel<ChildStdin>>,
+    deadline: Instant,
+    qemu: Child,
+    _initramfs: NamedTempFile,
+}
+
+impl Guest {
+    /// The test machine's 127.0.0.1 as a guest sees it.
+    pub const GATEWAY: &'static str = "10.0.2.2";
+
+    /// A guest that boots `kernel` and runs `tests/e2e/guest/SCRIPT`; `name` names its log.
+    pub fn builder(kernel: Kernel, name: &str, script: &str) -> GuestBuilder {
+        GuestBuilder {
+            kernel,
+            name: name.to_owned(),
+            host: HostIdentity::numbered(1),
+            memory_mib: DEFAULT_MEMORY_MIB,
+            limit: DEFAULT_LIMIT,
+            script: script.to_owned(),
+            variables: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
+    /// Waits until the job stands at `phase NAME`; it goes on after [`Guest::go_on`].
+    ///
+    /// # Errors
+    /// When the job ends or stands elsewhere, the guest dies, or its time is over; with the console's last lines.
+    pub fn wait_phase(&mut self, name: &str) -> Result<()> {
+        let deadline = self.deadline;
+        let reached = self.channel()?.wait_phase(name, deadline);
+        reached.with_context(|| self.console_tail())
+    }
+
+    /// Lets the job go on.
+    ///
+    /// # Errors
+    /// When the guest is gone.
+    pub fn go_on(&mut self) -> Result<()> {
+        self.channel()?.go_on()
+    }
+
+    /// Waits for the job's end and returns what it reported.
+    ///
+    /// # Errors
+    /// When the job failed, the guest died or its time is over; with the console's last lines.
+    pub fn finish(mut self) -> Result<Results> {
+        let status = self.wait_exit()?;
+        ensure!(status == 0, "the job failed with status {status}\n{}", self.console_tail());
+        Ok(self.channel.take().context("a guest finishes once")?.into_results())
+    }
+
+    /// Waits for the job's end, expecting it to fail: its exit status.
+    ///
+    /// # Errors
+    /// When the guest died or its time is over; with the console's last lines.
+    pub fn wait_exit(&mut self) -> Result<i32> {
+        let deadline = self.deadline;
+        let status = self.channel()?.wait_exit(deadline);
+        status.with_context(|| self.console_tail())
+    }
+
+    fn channel(&mut self) -> Result<&mut Channel<ChildStdin>> {
+        self.channel.as_mut().context("the guest has finished")
+    }
+
+    fn console_tail(&self) -> String {
+        let text = fs::read(&self.console).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        let tail = lines.get(lines.len().saturating_sub(CONSOLE_TAIL_LINES)..).unwrap_or_default();
+        format!("guest {} ({}):\n{}", self.name, self.console.display(), tail.join("\n"))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // The job is over or given up; nothing in the guest's memory is of use to anyone.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}

@@ -1,0 +1,25 @@
+//! Real Linux hosts against a real appliance.
+//!
+//! [`Guest`] boots one of Debian's stock kernels under QEMU and runs a shell job in it; [`Appliance`] runs the built
+//! `holdfast up`. A test puts the two together: it grants a subsystem to the guest's NQN over REST, lets the guest
+//! work, and compares what the guest saw with what the appliance recorded.
+//!
+//! The kernels and the guests' file system are made by `tests/e2e/prepare`; a test whose parts are missing fails and
+//! says so, it never passes by skipping. Console and appliance logs are kept under `build/e2e/logs`.
+
+#![forbid(unsafe_code)]
+
+mod appliance;
+mod archive;
+mod channel;
+mod guest;
+mod places;
+mod rest;
+mod volume;
+
+pub use appliance::{Appliance, Plane};
+pub use channel::Results;
+pub use guest::{Guest, GuestBuilder, HostIdentity};
+pub use places::Kernel;
+pub use rest::{Rest, eventually};
+pub use volume::{Share, View, counter};

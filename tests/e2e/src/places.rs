@@ -1,0 +1,104 @@
+//! Where things lie: the prepared kernels, the guests' scripts, the built programs, the logs.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// A kernel series that `tests/e2e/prepare` makes ready to boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// Debian 12's own kernel.
+    V6_1,
+    /// The 6.12 kernel that Debian 12 offers beside it, and that Debian 13 runs.
+    V6_12,
+}
+
+impl Kernel {
+    /// The series as a folder and as part of a test's name: `6.1`.
+    pub fn series(self) -> &'static str {
+        match self {
+            Kernel::V6_1 => "6.1",
+            Kernel::V6_12 => "6.12",
+        }
+    }
+
+    /// The uncompressed kernel image.
+    ///
+    /// # Errors
+    /// When the kernel was not prepared.
+    pub(crate) fn image(self) -> Result<PathBuf> {
+        self.prepared("vmlinux")
+    }
+
+    /// The guests' file system, to which a job is appended.
+    ///
+    /// # Errors
+    /// When the kernel was not prepared.
+    pub(crate) fn initramfs(self) -> Result<PathBuf> {
+        self.prepared("initramfs.cpio")
+    }
+
+    /// What `uname -r` answers in a guest of this kernel.
+    ///
+    /// # Errors
+    /// When the kernel was not prepared.
+    pub fn release(self) -> Result<String> {
+        Ok(fs::read_to_string(self.prepared("release")?)?.trim().to_owned())
+    }
+
+    fn prepared(self, file: &str) -> Result<PathBuf> {
+        let path = cache().join(self.series()).join(file);
+        ensure!(path.is_file(), "{} is missing: run tests/e2e/prepare", path.display());
+        Ok(path)
+    }
+}
+
+/// The repository's root.
+fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here)
+}
+
+/// What `tests/e2e/prepare` fills; the variable is the same there.
+fn cache() -> PathBuf {
+    env::var_os("HOLDFAST_E2E_CACHE").map_or_else(|| root().join("build/e2e"), PathBuf::from)
+}
+
+/// A file of `tests/e2e/guest`.
+pub(crate) fn guest_script(name: &str) -> Result<Vec<u8>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest").join(name);
+    fs::read(&path).with_context(|| format!("guest script {}", path.display()))
+}
+
+/// The log file `NAME` (emptied), in a folder that outlives the test.
+pub(crate) fn log_file(name: &str) -> Result<PathBuf> {
+    let folder = root().join("build/e2e/logs");
+    fs::create_dir_all(&folder)?;
+    let path = folder.join(name);
+    fs::write(&path, "")?;
+    Ok(path)
+}
+
+/// A program of this workspace: in `HOLDFAST_BIN_DIR` if that is set, otherwise where this very test was built
+/// (Cargo puts a test in `PROFILE/deps` and programs in `PROFILE`).
+///
+/// # Errors
+/// When it is not there: a test never runs without it.
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
+    let folder = match env::var_os("HOLDFAST_BIN_DIR") {
+        Some(folder) => PathBuf::from(folder),
+        None => {
+            let test = env::current_exe()?;
+            match test.ancestors().nth(2) {
+                Some(folder) => folder.to_owned(),
+                None => bail!("{} lies in no build folder", test.display()),
+            }
+        }
+    };
+    let path = folder.join(name);
+    ensure!(path.is_file(), "{} is missing: run cargo build --workspace --bins", path.display());
+    Ok(path)
+}
