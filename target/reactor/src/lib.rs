@@ -1,0 +1,35 @@
+//! The one door to the kernel: a thread-per-core reactor on io_uring, mappings that outlive a crash, mailboxes between
+//! cores, and the hand-over of descriptors between processes.
+//!
+//! Everything above this crate is free of `unsafe`, sockets and clocks. Protocol code takes bytes and gives back bytes;
+//! a [`Service`] joins the two: it is told what arrived and what left, and answers through [`Io`].
+//!
+//! - [`Reactor`]: one per thread, one ring each. Multishot accept and receive, one gathered send per socket in flight,
+//!   adaptive polling: it spins for a moment after each activity and then sleeps, so an idle reactor uses no CPU.
+//! - [`SendBatch`]: what one send carries: copied bytes, ranges of a [`Mapping`], zeros, owned buffers.
+//! - [`Mapping`]: memory that another process keeps alive by its descriptor, published to by single stores.
+//! - [`Inboxes`], [`MailSender`]: bounded single-producer queues that wake a reactor only when it sleeps.
+//! - [`handover`]: systemd's protocols for inherited and stored descriptors.
+//!
+//! This is a room in which `unsafe` is allowed. What it promises in return: no safe call into this crate, in any order,
+//! can make the kernel read or write memory that has been given back.
+
+mod buffers;
+mod clock;
+pub mod handover;
+mod io;
+mod mailbox;
+mod mapping;
+mod reactor;
+mod regions;
+mod ring;
+mod send;
+mod socket;
+
+pub use io::{Io, RefusalReason, Refused, SendProgress};
+pub use mailbox::{Inboxes, MailSender};
+pub use mapping::{Mapping, Region};
+pub use reactor::{Reactor, ReactorConfig, ReactorError, Service, pin_to_core};
+pub use regions::RegionId;
+pub use send::SendBatch;
+pub use socket::{CloseReason, SocketId};

@@ -1,0 +1,534 @@
+//! The loop: completions, mail, deadlines, the service's turn, one system call; and between turns either a short spin or
+//! sleep. A reactor spins for some microseconds after its last activity, since a wake-up costs several times a
+//! small request's service time; then it sleeps in the ring until a completion, a message or the nearest deadline.
+
+use std::cell::Cell;
+use std::io as std_io;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use io_uring::opcode;
+use io_uring::types::Fd;
+use rustix::io::Errno;
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::buffers::{Buffers, RECEIVE_BUFFERS_DEFAULT};
+use crate::clock::{NS_PER_MS, monotonic_ns};
+use crate::io::{Io, is_passing};
+use crate::mailbox::{Inboxes, MAIL_PER_TURN_MAX, MailSender};
+use crate::ring::{COMPLETIONS_PER_TURN_MAX, Completion, INDEX_MAX, Operation, Ring, Token, Wait};
+use crate::send::SendBatch;
+use crate::socket::{CloseReason, Phase, SocketId};
+
+/// Sockets of one reactor unless configured otherwise: a thousand hosts with a few queues each.
+const SOCKETS_DEFAULT: u32 = 4096;
+
+/// Spin time unless configured otherwise: cuts the latency at depth 1 to about a quarter of what sleeping at once gives.
+const SPIN_US_DEFAULT: u32 = 50;
+
+/// Pause before accepting again after the process ran out of descriptors or memory.
+const ACCEPT_RETRY_MS: u64 = 100;
+
+/// How long the end of a reactor waits for the kernel to let go of its memory; then the memory is leaked.
+const DRAIN_ATTEMPTS_MAX: u32 = 50;
+
+/// One attempt's wait.
+const DRAIN_WAIT: Duration = Duration::from_millis(100);
+
+/// What a reactor drives. All calls come from the reactor's thread, one at a time.
+pub trait Service {
+    /// What other threads send.
+    type Message: Send;
+
+    /// A connection has come to listener `listener`. What is returned is served here; a service that returns
+    /// `None` has taken the connection, to mail it to another reactor, which calls [`Io::adopt`]: so connections are
+    /// spread over cores.
+    fn offered(&mut self, _io: &mut Io, _listener: u32, stream: TcpStream) -> Option<TcpStream> {
+        Some(stream)
+    }
+
+    /// A connection was accepted by listener `listener` (as numbered by [`Reactor::add_listener`]). `local` is the
+    /// address that the peer connected to.
+    fn accepted(&mut self, io: &mut Io, listener: u32, socket: SocketId, peer: SocketAddr, local: SocketAddr);
+
+    /// The next bytes of a socket's stream, at least one. The slice is valid during the call only.
+    fn received(&mut self, io: &mut Io, socket: SocketId, bytes: &[u8]);
+
+    /// A whole batch given to [`Io::send`] is out (in the socket's buffer). It comes back as it was, for reuse.
+    fn sent(&mut self, io: &mut Io, socket: SocketId, batch: SendBatch);
+
+    /// A socket is gone: called exactly once for each accepted one, when the kernel refers to nothing of it any more. The
+    /// batch is the one that was not out yet.
+    fn closed(&mut self, io: &mut Io, socket: SocketId, reason: CloseReason, batch: Option<SendBatch>);
+
+    /// A message of another thread.
+    fn message(&mut self, io: &mut Io, message: Self::Message);
+
+    /// Once per loop turn in which anything was delivered, after all of it: responses gathered in this turn leave here.
+    fn turn(&mut self, io: &mut Io);
+
+    /// When `tick` is due, in milliseconds as [`Io::now_ms`]. Asked once per turn. A time that has come (0, say) means
+    /// the next turn, without sleep: so a service can do long work in slices.
+    fn deadline_ms(&self) -> Option<u64>;
+
+    /// The deadline has come. A service that leaves it in the past is called again in the next turn.
+    fn tick(&mut self, io: &mut Io);
+
+    /// `false` ends the reactor: all sockets are closed, `closed` is called for each.
+    fn keep_running(&self) -> bool;
+}
+
+/// Sizes of a reactor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReactorConfig {
+    /// Sockets at one time, at most 2^24; further connections are accepted and closed at once.
+    pub sockets_max: u32,
+    /// Receive buffers of 32 KiB: a power of two, at most 32768.
+    pub receive_buffers: u16,
+    /// How long to spin after the last activity before sleeping, in microseconds; 0 sleeps at once.
+    pub spin_us: u32,
+}
+
+impl Default for ReactorConfig {
+    fn default() -> Self {
+        ReactorConfig {
+            sockets_max: SOCKETS_DEFAULT,
+            receive_buffers: RECEIVE_BUFFERS_DEFAULT,
+            spin_us: SPIN_US_DEFAULT,
+        }
+    }
+}
+
+/// Why a reactor could not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReactorError {
+    /// io_uring is missing, forbidden (a sandbox, `kernel.io_uring_disabled`), or older than Linux 6.1.
+    #[error("this kernel refuses an io_uring as the reactor needs it (Linux 6.1 or later): {0}")]
+    RingRefused(#[source] std_io::Error),
+    /// The receive buffers could not be mapped or registered.
+    #[error("receive buffers refused: {0}")]
+    BuffersRefused(#[source] std_io::Error),
+    /// More listeners than can be numbered.
+    #[error("too many listeners")]
+    TooManyListeners,
+    /// A reactor is running on this thread.
+    #[error("a reactor is running on this thread already")]
+    Nested,
+    /// The ring failed while running.
+    #[error("the ring failed: {0}")]
+    RingFailed(#[source] std_io::Error),
+}
+
+/// A reactor with its ring, sockets, listeners and inboxes. It lives and dies on the thread that made it.
+pub struct Reactor<M> {
+    /// Dropped only once the kernel refers to none of its memory.
+    core: ManuallyDrop<Core<M>>,
+    /// The ring takes submissions of one thread only.
+    _thread: PhantomData<*mut ()>,
+}
+
+impl<M: Send> Reactor<M> {
+    /// Makes the ring and its buffers for the calling thread, which must be the one that runs it.
+    ///
+    /// # Errors
+    ///
+    /// [`ReactorError::RingRefused`], [`ReactorError::BuffersRefused`].
+    pub fn new(config: ReactorConfig, inboxes: Inboxes<M>) -> Result<Reactor<M>, ReactorError> {
+        let ring = Ring::new().map_err(ReactorError::RingRefused)?;
+        let buffers =
+            Buffers::register(&ring, config.receive_buffers).map_err(ReactorError::BuffersRefused)?;
+        let core = Core {
+            io: Io::new(ring, config.sockets_max),
+            buffers,
+            inboxes,
+            listeners: Vec::new(),
+            completions: Vec::with_capacity(COMPLETIONS_PER_TURN_MAX),
+            woken: Box::new(0),
+            wake_armed: false,
+            spin_ns: u64::from(config.spin_us).saturating_mul(1_000),
+        };
+        Ok(Reactor { core: ManuallyDrop::new(core), _thread: PhantomData })
+    }
+
+    /// Adds an inbox for at most `capacity` messages; see [`Inboxes::add`].
+    pub fn add_inbox(&mut self, capacity: usize) -> MailSender<M> {
+        self.core.inboxes.add(capacity)
+    }
+
+    /// Accepts from `listener` once running. Listeners are numbered from 0 in the order of these calls.
+    ///
+    /// # Errors
+    ///
+    /// [`ReactorError::TooManyListeners`].
+    pub fn add_listener(&mut self, listener: TcpListener) -> Result<u32, ReactorError> {
+        let number = u32::try_from(self.core.listeners.len()).unwrap_or(u32::MAX);
+        if number >= INDEX_MAX {
+            return Err(ReactorError::TooManyListeners);
+        }
+        self.core.listeners.push(Listener { fd: listener.into(), armed: false, retry_ms: 0 });
+        Ok(number)
+    }
+
+    /// Runs until the service wants no more, then closes every socket (and says so to the service).
+    ///
+    /// # Errors
+    ///
+    /// [`ReactorError::RingFailed`]: the sockets are closed, but the service is not told.
+    /// [`ReactorError::Nested`] within a callback of another reactor.
+    pub fn run<S: Service<Message = M>>(mut self, service: &mut S) -> Result<(), ReactorError> {
+        let _running = OnlyOne::claim()?;
+        let core = &mut *self.core;
+        let mut active_ns = monotonic_ns();
+        while service.keep_running() {
+            core.io.read_clock();
+            if core.turn(service) {
+                active_ns = core.io.now_ns();
+                service.turn(&mut core.io);
+                core.deliver_closed(service);
+            }
+            core.arm();
+            let wait = core.wait_for(service, active_ns);
+            core.enter(wait)?;
+        }
+        core.stop(service)
+    }
+}
+
+impl<M> Drop for Reactor<M> {
+    fn drop(&mut self) {
+        if self.core.drain() {
+            // SAFETY: dropped once, here, and not used afterwards; the kernel refers to none of its memory.
+            unsafe { ManuallyDrop::drop(&mut self.core) };
+        }
+    }
+}
+
+/// Restricts the calling thread to core `core` (numbered as the system numbers them).
+///
+/// # Errors
+///
+/// `InvalidInput` if there is no such core, or it is not one that this process may use.
+pub fn pin_to_core(core: usize) -> std_io::Result<()> {
+    if core >= CpuSet::MAX_CPU {
+        return Err(std_io::ErrorKind::InvalidInput.into());
+    }
+    let mut set = CpuSet::new();
+    set.set(core);
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+thread_local! {
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While it lives, no other reactor runs on this thread: so that two [`Io`] are never in one hand, to be exchanged.
+struct OnlyOne;
+
+impl OnlyOne {
+    fn claim() -> Result<OnlyOne, ReactorError> {
+        if RUNNING.replace(true) { Err(ReactorError::Nested) } else { Ok(OnlyOne) }
+    }
+}
+
+impl Drop for OnlyOne {
+    fn drop(&mut self) {
+        RUNNING.set(false);
+    }
+}
+
+struct Listener {
+    fd: OwnedFd,
+    armed: bool,
+    /// Not armed before this time.
+    retry_ms: u64,
+}
+
+struct Core<M> {
+    io: Io,
+    buffers: Buffers,
+    inboxes: Inboxes<M>,
+    listeners: Vec<Listener>,
+    completions: Vec<Completion>,
+    /// Where the kernel puts the count of wake-ups. Boxed: its address is with the kernel.
+    woken: Box<u64>,
+    wake_armed: bool,
+    spin_ns: u64,
+}
+
+impl<M> Core<M> {
+    /// Arms what is not armed: listeners and the wake-up.
+    fn arm(&mut self) {
+        let now_ms = self.io.now_ms();
+        for (index, listener) in (0_u32..).zip(&mut self.listeners) {
+            if listener.armed || listener.retry_ms > now_ms {
+                continue;
+            }
+            listener.armed = true;
+            let token = Token { operation: Operation::Accept, index, generation: 0 };
+            let entry =
+                opcode::AcceptMulti::new(Fd(listener.fd.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
+            // SAFETY: a multishot accept points to nothing; the listener stays open until the ring is drained.
+            unsafe { self.io.ring.push(entry.user_data(token.encode())) };
+        }
+        if !self.wake_armed {
+            self.wake_armed = true;
+            let token = Token { operation: Operation::Wake, index: 0, generation: 0 };
+            let fd = Fd(self.inboxes.wake_fd().as_raw_fd());
+            let entry = opcode::Read::new(fd, (&raw mut *self.woken).cast(), 8).build();
+            // SAFETY: eight bytes in a box that is neither moved out nor looked at, and that lives until the ring is
+            // drained.
+            unsafe { self.io.ring.push(entry.user_data(token.encode())) };
+        }
+    }
+
+    /// Delivers what is there. Whether anything was.
+    fn turn<S: Service<Message = M>>(&mut self, service: &mut S) -> bool {
+        let mut active = self.deliver_completions(service);
+        active |= self.deliver_mail(service);
+        if service.deadline_ms().is_some_and(|deadline_ms| deadline_ms <= self.io.now_ms()) {
+            service.tick(&mut self.io);
+            active = true;
+        }
+        self.io.expire_lingering();
+        active |= !self.io.finished.is_empty();
+        self.deliver_closed(service);
+        active
+    }
+
+    fn deliver_completions<S: Service>(&mut self, service: &mut S) -> bool {
+        let mut completions = std::mem::take(&mut self.completions);
+        self.io.ring.reap(&mut completions);
+        let active = !completions.is_empty();
+        for completion in completions.drain(..) {
+            let Token { operation, index, generation } = completion.token;
+            let socket = SocketId { index, generation };
+            match operation {
+                Operation::Accept => self.on_accept(service, index, completion),
+                Operation::Receive => self.on_receive(service, socket, completion),
+                Operation::Send => self.on_send(service, socket, completion.result),
+                Operation::Cancel if completion.result.is_err() => self.io.cancel_missed(socket),
+                Operation::Cancel => {}
+                Operation::Wake => self.wake_armed = false,
+            }
+        }
+        self.completions = completions;
+        active
+    }
+
+    fn deliver_mail<S: Service<Message = M>>(&mut self, service: &mut S) -> bool {
+        let mut active = false;
+        for index in 0..self.inboxes.count() {
+            for _ in 0..MAIL_PER_TURN_MAX {
+                let Some(message) = self.inboxes.take(index) else { break };
+                service.message(&mut self.io, message);
+                active = true;
+            }
+        }
+        active
+    }
+
+    fn deliver_closed<S: Service>(&mut self, service: &mut S) {
+        while let Some(socket) = self.io.finished.pop() {
+            let batch = self.io.take_batch(socket);
+            let Some(removed) = self.io.sockets.remove(socket) else { continue };
+            let reason = match removed.phase {
+                Phase::Closing { reason } => reason,
+                Phase::Open | Phase::Lingering { .. } => CloseReason::Local,
+            };
+            drop(removed);
+            service.closed(&mut self.io, socket, reason, batch);
+        }
+    }
+
+    fn on_accept<S: Service>(&mut self, service: &mut S, index: u32, completion: Completion) {
+        let Some(listener) = usize::try_from(index).ok().and_then(|at| self.listeners.get_mut(at)) else {
+            return;
+        };
+        if !completion.more {
+            listener.armed = false;
+        }
+        let fd = match completion.result.map(RawFd::try_from) {
+            // SAFETY: the kernel has just made this descriptor for this completion; nobody else knows it.
+            Ok(Ok(fd)) => unsafe { OwnedFd::from_raw_fd(fd) },
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                listener.retry_ms = self.io.now_ms().saturating_add(ACCEPT_RETRY_MS);
+                return;
+            }
+            // The connection was gone before it was accepted, or the accept was cancelled.
+            Ok(Err(_)) | Err(_) => return,
+        };
+        if self.io.stopping {
+            return;
+        }
+        let stream = TcpStream::from(fd);
+        let prepared =
+            stream.set_nodelay(true).and_then(|()| Ok((stream.peer_addr()?, stream.local_addr()?)));
+        // A connection that was reset already has no addresses; dropping the stream closes it.
+        let Ok((peer, local)) = prepared else { return };
+        if let Some(stream) = service.offered(&mut self.io, index, stream)
+            && let Some(socket) = self.io.adopt(stream)
+        {
+            service.accepted(&mut self.io, index, socket, peer, local);
+        }
+    }
+
+    fn on_receive<S: Service>(&mut self, service: &mut S, socket: SocketId, completion: Completion) {
+        if let Some(id) = completion.buffer {
+            let len = completion.result.map_or(0, |len| usize::try_from(len).unwrap_or(0));
+            if let Some(bytes) = self.buffers.filled(id, len)
+                && !bytes.is_empty()
+            {
+                self.deliver_received(service, socket, len, id);
+            }
+            self.buffers.give_back(id);
+        }
+        if completion.more {
+            return;
+        }
+        let Some(found) = self.io.sockets.get(socket) else { return };
+        found.receiving = false;
+        if matches!(found.phase, Phase::Closing { .. }) {
+            self.io.finish_if_quiet(socket);
+            return;
+        }
+        match completion.result {
+            Ok(0) => self.io.peer_closed(socket),
+            Ok(_) => self.io.arm_receive(socket),
+            Err(error) if is_passing(error) => self.io.arm_receive(socket),
+            Err(error) => self.io.begin_close(socket, CloseReason::Failed(error.raw_os_error())),
+        }
+    }
+
+    /// Hands the first `len` bytes of buffer `id` on, or discards them.
+    fn deliver_received<S: Service>(&mut self, service: &mut S, socket: SocketId, len: usize, id: u16) {
+        let Some(found) = self.io.sockets.get(socket) else { return };
+        match &mut found.phase {
+            Phase::Open => {
+                if let Some(bytes) = self.buffers.filled(id, len) {
+                    service.received(&mut self.io, socket, bytes);
+                }
+            }
+            Phase::Lingering { discard_max } => match discard_max.checked_sub(len) {
+                Some(rest) => *discard_max = rest,
+                None => self.io.begin_close(socket, CloseReason::Lingered),
+            },
+            Phase::Closing { .. } => {}
+        }
+    }
+
+    fn on_send<S: Service>(&mut self, service: &mut S, socket: SocketId, result: Result<u32, Errno>) {
+        let Some(found) = self.io.sockets.get(socket) else { return };
+        found.sending = false;
+        let closing = matches!(found.phase, Phase::Closing { .. });
+        let out = match result {
+            Ok(bytes) => self.io.note_sent(socket, bytes),
+            Err(_) => false,
+        };
+        if closing {
+            self.io.finish_if_quiet(socket);
+        } else if out {
+            if let Some(batch) = self.io.take_batch(socket) {
+                // First the shutdown: the service may give the socket nothing new while it lingers.
+                self.io.shut_down_if_sent(socket);
+                service.sent(&mut self.io, socket, batch);
+            }
+        } else {
+            match result {
+                Ok(0) => self.io.begin_close(socket, CloseReason::Failed(libc::EPIPE)),
+                Ok(_) => self.io.submit_send(socket),
+                Err(error) if is_passing(error) => self.io.submit_send(socket),
+                Err(error) => self.io.begin_close(socket, CloseReason::Failed(error.raw_os_error())),
+            }
+        }
+    }
+
+    /// How long the enter at the end of this turn may block. Spins first: only a reactor without activity for the spin
+    /// time may sleep.
+    fn wait_for<S: Service>(&mut self, service: &S, active_ns: u64) -> Wait {
+        if !service.keep_running() || self.io.ring.has_completions() || !self.io.finished.is_empty() {
+            return Wait::Never;
+        }
+        let retry_ms = self.listeners.iter().filter(|listener| !listener.armed).map(|l| l.retry_ms).min();
+        let deadlines = [service.deadline_ms(), self.io.linger_deadline_ms(), retry_ms];
+        let deadline_ns = deadlines.into_iter().flatten().min().map(|ms| ms.saturating_mul(NS_PER_MS));
+        if self.io.ring.wants_enter() {
+            return Wait::Never;
+        }
+        let spin_until_ns = active_ns.saturating_add(self.spin_ns).min(deadline_ns.unwrap_or(u64::MAX));
+        let mut now_ns = self.io.now_ns();
+        while now_ns < spin_until_ns {
+            if self.io.ring.has_completions() || self.io.ring.wants_enter() || !self.inboxes.all_empty() {
+                return Wait::Never;
+            }
+            std::hint::spin_loop();
+            now_ns = monotonic_ns();
+        }
+        match deadline_ns.map(|deadline_ns| deadline_ns.saturating_sub(monotonic_ns())) {
+            Some(0) => Wait::Never,
+            Some(rest_ns) => Wait::AtMost(Duration::from_nanos(rest_ns)),
+            None => Wait::Forever,
+        }
+    }
+
+    fn enter(&mut self, wait: Wait) -> Result<(), ReactorError> {
+        let entered = match wait {
+            Wait::Never if self.io.ring.wants_enter() => self.io.ring.enter(Wait::Never),
+            Wait::Never => Ok(()),
+            Wait::AtMost(_) | Wait::Forever => {
+                if self.inboxes.prepare_sleep() {
+                    let entered = self.io.ring.enter(wait);
+                    self.inboxes.awake();
+                    entered
+                } else {
+                    Ok(())
+                }
+            }
+        };
+        entered.map_err(ReactorError::RingFailed)
+    }
+
+    /// The end: closes everything and tells the service.
+    fn stop<S: Service>(&mut self, service: &mut S) -> Result<(), ReactorError> {
+        self.io.stopping = true;
+        for socket in self.io.sockets.ids() {
+            self.io.begin_close(socket, CloseReason::Stopped);
+        }
+        self.deliver_closed(service);
+        while self.io.sockets.open_count() > 0 {
+            self.io.ring.enter(Wait::AtMost(DRAIN_WAIT)).map_err(ReactorError::RingFailed)?;
+            self.deliver_completions(service);
+            self.deliver_closed(service);
+        }
+        Ok(())
+    }
+
+    /// Cancels everything and waits for it. Whether the kernel has let go of all memory.
+    fn drain(&mut self) -> bool {
+        for attempt in 0..DRAIN_ATTEMPTS_MAX {
+            if self.io.ring.in_flight() == 0 {
+                return true;
+            }
+            // Again now and then: a cancellation misses a request that is just being worked on.
+            if attempt % 10 == 0 {
+                self.io.ring.cancel_all();
+            }
+            if self.io.ring.enter(Wait::AtMost(DRAIN_WAIT)).is_err() {
+                return false;
+            }
+            self.completions.clear();
+            self.io.ring.reap(&mut self.completions);
+            for completion in self.completions.drain(..) {
+                if completion.token.operation == Operation::Accept
+                    && let Some(fd) = completion.result.ok().and_then(|fd| RawFd::try_from(fd).ok())
+                {
+                    // SAFETY: made by the kernel for this completion; nobody else knows it.
+                    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+                }
+            }
+        }
+        self.io.ring.in_flight() == 0
+    }
+}
