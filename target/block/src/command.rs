@@ -71,6 +71,18 @@ pub struct TicketId {
     pub(crate) generation: u32,
 }
 
+impl TicketId {
+    /// Made by implementers of [`crate::BlockPort`] only; nobody else knows what the numbers mean.
+    pub fn from_parts(index: u32, generation: u32) -> Self {
+        TicketId { index, generation }
+    }
+
+    /// The numbers, index first.
+    pub fn parts(self) -> (u32, u32) {
+        (self.index, self.generation)
+    }
+}
+
 /// The end of a command. After a Read without error, the ticket's blocks can be sent
 /// ([`crate::BlockPort::transmit`]) until it is released; **every** completed ticket must be released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -51,6 +51,16 @@ macro_rules! id {
         pub struct $name(NonZeroU64);
 
         impl $name {
+            /// Wraps a number that is known not to be zero.
+            pub fn from_nonzero(raw: NonZeroU64) -> Self {
+                Self(raw)
+            }
+
+            /// The number as it is wrapped.
+            pub fn nonzero(self) -> NonZeroU64 {
+                self.0
+            }
+
             /// Wraps a raw number; `None` for zero.
             pub fn new(raw: u64) -> Option<Self> {
                 NonZeroU64::new(raw).map(Self)

@@ -11,6 +11,18 @@ pub struct AttachmentId {
     pub(crate) generation: u32,
 }
 
+impl AttachmentId {
+    /// Made by implementers of [`BlockPort`] only; nobody else knows what the numbers mean.
+    pub fn from_parts(index: u32, generation: u32) -> Self {
+        AttachmentId { index, generation }
+    }
+
+    /// The numbers, index first.
+    pub fn parts(self) -> (u32, u32) {
+        (self.index, self.generation)
+    }
+}
+
 /// What is needed to attach.
 #[derive(Debug, Clone)]
 pub struct AttachRequest {

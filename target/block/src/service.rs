@@ -118,6 +118,17 @@ impl<S: Store, F: FaultSink> Service<S, F> {
         &mut self.store
     }
 
+    /// Wire bytes that a completed Read has to send; 0 for other commands.
+    pub fn read_len(&self, id: TicketId) -> usize {
+        let work = self.tickets.get(id).and_then(|ticket| ticket.work);
+        match work {
+            Some(Work { command, shape }) if command.operation == Operation::Read => {
+                transfer_len(&command, &shape)
+            }
+            _ => 0,
+        }
+    }
+
     /// Commands under way, for tests and for shutting down.
     pub fn tickets_in_use(&self) -> usize {
         self.tickets.len()

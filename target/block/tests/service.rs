@@ -1,0 +1,537 @@
+//! The block layer over a real memory pool: admission, checks, attribution, the life of tickets.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "tests fail by panicking, and their numbers are small"
+)]
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use holdfast_block::attribution::{FaultKind, FaultReport, FaultSink, Verdict};
+use holdfast_block::{
+    AttachRequest, AttachmentId, BlockCount, BlockError, BlockPort, BlockRecord, Command, CounterBook,
+    Enforce, HostId, IoRow, Layout, Lba, Operation, Origin, PoolId, Provenance, Service, ServiceLimits,
+    Session, Store, StoreOp, SubsystemId, TicketId, TransmitSink, Transport, View, VolumeId,
+};
+use holdfast_pi::{
+    CheckPlan, GuardKind, InsertTags, NvmePi, PiFormat, PiType, Tag, Tuple, guard_of, make_tuple,
+};
+use holdfast_store::{MemoryPool, PoolConfig, Stores, VolumeSpec};
+
+#[derive(Clone, Default)]
+struct Faults(Rc<RefCell<Vec<FaultReport>>>);
+
+impl FaultSink for Faults {
+    fn report(&mut self, report: FaultReport) {
+        self.0.borrow_mut().push(report);
+    }
+}
+
+struct World {
+    service: Service<Stores<Vec<u8>>, Faults>,
+    faults: Faults,
+    book: Arc<CounterBook>,
+    format: PiFormat,
+    volume: VolumeId,
+}
+
+const BLOCKS: u64 = 256;
+
+fn host(number: u64) -> HostId {
+    HostId::new(number).unwrap()
+}
+
+impl World {
+    fn new(pi_type: PiType, block_len: u32) -> World {
+        World::with_limits(pi_type, block_len, ServiceLimits::default())
+    }
+
+    fn with_limits(pi_type: PiType, block_len: u32, limits: ServiceLimits) -> World {
+        let format = PiFormat::new(pi_type, GuardKind::Crc16, block_len, 0).unwrap();
+        let pool = PoolId::new(1).unwrap();
+        let volume = VolumeId::new(1).unwrap();
+        let config = PoolConfig::new(pool, 4 << 20);
+        let memory = vec![0_u8; MemoryPool::<Vec<u8>>::layout_len(&config).unwrap()];
+        let mut stores = Stores::new();
+        stores.add_pool(0, MemoryPool::create(memory, &config).unwrap()).unwrap();
+        let spec = VolumeSpec {
+            id: volume,
+            uuid: [1; 16],
+            nguid: [2; 16],
+            block_len: block_len as usize,
+            block_count: BLOCKS,
+            format: Some(format),
+        };
+        stores.create_volume(pool, &spec).unwrap();
+        let faults = Faults::default();
+        let book = Arc::new(CounterBook::default());
+        let service = Service::new(stores, faults.clone(), Arc::clone(&book), limits);
+        World { service, faults, book, format, volume }
+    }
+
+    fn attach(&mut self, number: u64, enforce: Enforce) -> AttachmentId {
+        let session = Arc::new(Session {
+            id: number,
+            host: host(number),
+            transport: Transport::NvmeTcp,
+            peer: SocketAddr::from(([127, 0, 0, 1], 1000)),
+            subsystem: SubsystemId::new(1).unwrap(),
+            view: View::Pi,
+            authenticated: false,
+            label: "cntlid 1".to_owned(),
+            header_digest: false,
+            data_digest: false,
+            since: 0,
+        });
+        self.service.attach(AttachRequest { session, volume: self.volume, view: View::Pi, enforce }).unwrap()
+    }
+
+    fn command(&self, attachment: AttachmentId, operation: Operation, lba: u64, blocks: u32) -> Command {
+        Command {
+            origin: Origin { connection: 7, command: 9 },
+            attachment,
+            operation,
+            lba: Lba(lba),
+            blocks: BlockCount::new(blocks),
+            layout: Layout::Interleaved,
+            plan: self.checks(lba),
+            insert: None,
+            force_unit_access: false,
+        }
+    }
+
+    /// Everything is checked: guard, an application tag of 1234h, the reference tag.
+    fn checks(&self, lba: u64) -> CheckPlan {
+        CheckPlan::from_nvme(
+            self.format,
+            NvmePi {
+                prchk: 0b111,
+                initial_ref: lba & 0xffff_ffff,
+                app_tag: 0x1234,
+                app_mask: 0xffff,
+                ..NvmePi::default()
+            },
+        )
+    }
+
+    /// Blocks with good tuples, as on the wire.
+    fn good(&self, lba: u64, blocks: u32, seed: u8) -> Vec<u8> {
+        let tags = InsertTags { app_tag: 0x1234, initial_ref: lba, storage_tag: 0 };
+        let mut wire = Vec::new();
+        for index in 0..blocks {
+            let data: Vec<u8> =
+                (0..self.format.block_len()).map(|at| (at as u8) ^ seed ^ index as u8).collect();
+            let tuple = make_tuple(self.format, &tags, index, guard_of(GuardKind::Crc16, &data));
+            let mut bytes = vec![0; self.format.tuple_len()];
+            assert!(tuple.encode(self.format, &mut bytes));
+            wire.extend_from_slice(&data);
+            wire.extend_from_slice(&bytes);
+        }
+        wire
+    }
+
+    fn run(&mut self, command: &Command, payload: &[u8]) -> (TicketId, Result<(), BlockError>) {
+        let ticket = self.service.begin(command).unwrap();
+        assert_eq!(
+            self.service.transfer_len(ticket),
+            if command.operation == Operation::Read { self.wire_len(command) } else { payload.len() }
+        );
+        let mut at = 0;
+        for piece in payload.chunks(1000) {
+            self.service.fill(ticket, at, piece);
+            at += piece.len();
+        }
+        self.service.submit(ticket);
+        self.service.poll();
+        let completion = self.service.next_completion().expect("a memory pool completes at once");
+        assert_eq!(completion.origin, command.origin);
+        assert_eq!(completion.ticket, ticket);
+        assert!(self.service.next_completion().is_none(), "a ticket completes exactly once");
+        (ticket, completion.result)
+    }
+
+    fn wire_len(&self, command: &Command) -> usize {
+        let tuple = if command.layout == Layout::Interleaved { self.format.tuple_len() } else { 0 };
+        command.blocks.as_usize() * (self.format.block_len() + tuple)
+    }
+
+    fn write(&mut self, attachment: AttachmentId, lba: u64, wire: &[u8]) -> Result<(), BlockError> {
+        let blocks = (wire.len() / self.format.wire_block_len()) as u32;
+        let command = self.command(attachment, Operation::Write, lba, blocks);
+        let (ticket, result) = self.run(&command, wire);
+        self.service.release(ticket);
+        result
+    }
+
+    fn read_with(&mut self, command: &Command) -> Result<Vec<u8>, BlockError> {
+        let (ticket, result) = self.run(command, &[]);
+        let mut bytes = Vec::new();
+        if result.is_ok() {
+            let len = self.wire_len(command);
+            self.service.visit(ticket, 0, len, &mut |piece| bytes.extend_from_slice(piece));
+            let mut sink = Gather { service: &self.service, bytes: Vec::new() };
+            self.service.transmit(ticket, 0, len, &mut sink);
+            assert_eq!(sink.bytes, bytes, "what is sent is what is digested");
+        }
+        self.service.release(ticket);
+        result.map(|()| bytes)
+    }
+
+    fn read(&mut self, attachment: AttachmentId, lba: u64, blocks: u32) -> Result<Vec<u8>, BlockError> {
+        self.read_with(&self.command(attachment, Operation::Read, lba, blocks))
+    }
+
+    fn row(&self, number: u64) -> IoRow {
+        self.book.io(host(number), self.volume).row()
+    }
+}
+
+struct Gather<'a> {
+    service: &'a Service<Stores<Vec<u8>>, Faults>,
+    bytes: Vec<u8>,
+}
+
+impl TransmitSink for Gather<'_> {
+    fn inline(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn region(&mut self, region: u16, offset: usize, len: usize) {
+        assert_eq!(region, 0);
+        let pool = self.service.store().pool(PoolId::new(1).unwrap()).unwrap();
+        self.bytes.extend_from_slice(&pool.memory()[offset..offset + len]);
+    }
+
+    fn zeroes(&mut self, len: usize) {
+        self.bytes.resize(self.bytes.len() + len, 0);
+    }
+}
+
+#[test]
+fn a_host_made_tuple_is_kept_byte_for_byte_and_counted_as_checked() {
+    for (pi_type, block_len) in
+        [(PiType::Type1, 512), (PiType::Type1, 4096), (PiType::Type2, 4096), (PiType::Type3, 512)]
+    {
+        let mut world = World::new(pi_type, block_len);
+        let a = world.attach(1, Enforce::RequirePi);
+        let wire = world.good(3, 32, 0);
+        assert_eq!(world.write(a, 3, &wire), Ok(()));
+        assert_eq!(world.read(a, 3, 32), Ok(wire));
+        let row = world.row(1);
+        assert_eq!((row.write.checked, row.read.checked), (32, 32));
+        assert_eq!((row.write_ops, row.write_bytes), (1, 32 * u64::from(block_len)));
+        assert_eq!((row.write.inserted, row.read.stripped), (0, 0));
+        assert_eq!(world.service.tickets_in_use(), 0);
+    }
+}
+
+#[test]
+fn one_flipped_bit_fails_the_write_stores_nothing_and_blames_the_writer() {
+    for pi_type in [PiType::Type1, PiType::Type2, PiType::Type3] {
+        for block_len in [512, 4096] {
+            for block in [0_u32, 16, 31] {
+                for (tag, byte) in [(Tag::Guard, 0), (Tag::App, 2), (Tag::Ref, 7)] {
+                    if pi_type == PiType::Type3 && tag == Tag::Ref {
+                        continue;
+                    }
+                    flip_and_check(pi_type, block_len, block, tag, byte);
+                }
+            }
+        }
+    }
+}
+
+fn flip_and_check(pi_type: PiType, block_len: u32, block: u32, tag: Tag, byte: usize) {
+    let mut world = World::new(pi_type, block_len);
+    let a = world.attach(1, Enforce::Any);
+    let b = world.attach(2, Enforce::Any);
+    let before = world.good(5, 32, 1);
+    assert_eq!(world.write(b, 5, &before), Ok(()));
+    let mut bad = world.good(5, 32, 2);
+    let wire_block = world.format.wire_block_len();
+    let at = wire_block * block as usize + world.format.block_len() + byte;
+    bad[at] ^= 1;
+    let fault = match world.write(a, 5, &bad) {
+        Err(BlockError::Protection(fault)) => fault,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((fault.block_index, fault.tag), (block, tag));
+    assert_eq!(fault.expected ^ fault.actual, if tag == Tag::Ref { 1 } else { 0x100 });
+    assert_eq!(world.read(b, 5, 32), Ok(before), "nothing of the failed write is stored");
+    let reports = world.faults.0.borrow();
+    let [report] = reports.as_slice() else { panic!("one report, not {}", reports.len()) };
+    assert_eq!(report.session.host, host(1));
+    assert_eq!((report.lba, report.blocks), (Lba(5 + u64::from(block)), 32));
+    assert_eq!(report.kind, FaultKind::Tag(tag));
+    assert_eq!((report.expected, report.actual), (fault.expected, fault.actual));
+    assert_eq!(report.writer, None);
+    let expected = if tag == Tag::Ref { Verdict::Misdirected } else { Verdict::Undetermined };
+    assert_eq!(report.verdict, expected);
+    let block_at = wire_block * block as usize;
+    assert_eq!(
+        report.data,
+        bad[block_at..block_at + world.format.block_len()],
+        "the evidence is the block as it came"
+    );
+    let errors = |number| {
+        let row = world.row(number).write;
+        [row.guard_errors, row.app_tag_errors, row.ref_tag_errors, row.storage_tag_errors]
+    };
+    let expected = match tag {
+        Tag::Guard => [1, 0, 0, 0],
+        Tag::App => [0, 1, 0, 0],
+        Tag::Ref => [0, 0, 1, 0],
+        Tag::Storage => [0, 0, 0, 1],
+    };
+    assert_eq!(errors(1), expected);
+    assert_eq!(errors(2), [0; 4], "the other host is not accused");
+    assert_eq!(world.row(1).write_ops, 0);
+    assert_eq!(world.service.tickets_in_use(), 0);
+}
+
+#[test]
+fn a_block_stored_unchecked_accuses_its_writer_not_its_reader_and_not_the_target() {
+    let mut world = World::new(PiType::Type1, 4096);
+    let a = world.attach(1, Enforce::Any);
+    let b = world.attach(2, Enforce::Any);
+    let mut wire = world.good(0, 4, 0);
+    wire[2 * world.format.wire_block_len() + 100] ^= 4;
+    let unchecked = Command { plan: CheckPlan::none(), ..world.command(a, Operation::Write, 0, 4) };
+    let (ticket, result) = world.run(&unchecked, &wire);
+    world.service.release(ticket);
+    assert_eq!(result, Ok(()));
+    assert_eq!(world.row(1).write.unchecked, 4);
+    assert_eq!(world.row(1).write.guard_errors, 0, "a bad guard stored with the check off is only unchecked");
+
+    let error = world.read(b, 0, 4).unwrap_err();
+    assert!(
+        matches!(error, BlockError::Protection(fault) if fault.tag == Tag::Guard && fault.block_index == 2)
+    );
+    let reports = world.faults.0.borrow();
+    let [report] = reports.as_slice() else { panic!("one report") };
+    assert_eq!(report.session.host, host(2), "it belongs to the host whose command failed");
+    assert_eq!(report.writer, Some(host(1)));
+    assert_eq!(report.verdict, Verdict::Undetermined);
+    assert_eq!(report.lba, Lba(2));
+    assert_eq!(world.row(2).read.guard_errors, 1);
+    assert_eq!(world.row(1).read.guard_errors, 0);
+}
+
+#[test]
+fn a_block_that_went_bad_in_the_targets_memory_is_the_targets_fault() {
+    let mut world = World::new(PiType::Type1, 4096);
+    let a = world.attach(1, Enforce::Any);
+    // What a flipped bit leaves: a record that says the guard was right on arrival, beside data that it does not fit.
+    let wire = world.good(0, 1, 0);
+    let volume = world.volume;
+    let stores = world.service.store_mut();
+    let mut slots = Vec::new();
+    stores.reserve(volume, BlockCount::new(1), &mut slots).unwrap();
+    stores.data_mut(volume, slots[0]).unwrap().copy_from_slice(&wire[..4096]);
+    stores.data_mut(volume, slots[0]).unwrap()[17] ^= 1;
+    let mut tuple = [0; 16];
+    tuple[..8].copy_from_slice(&wire[4096..]);
+    let record = BlockRecord { tuple, provenance: Provenance::HostGood, writer: Some(host(1)) };
+    stores.set_record(volume, slots[0], &record);
+    stores.submit(StoreOp::Publish { token: 0, volume, lba: Lba(0), slots, durable: false });
+    assert_eq!(stores.poll().unwrap().result, Ok(()));
+    assert!(world.read(a, 0, 1).is_err());
+    assert_eq!(world.faults.0.borrow()[0].verdict, Verdict::Target);
+}
+
+#[test]
+fn plain_writes_are_inserted_and_plain_reads_stripped_and_checked() {
+    let mut world = World::new(PiType::Type1, 512);
+    let a = world.attach(1, Enforce::Any);
+    let data: Vec<u8> = (0..8 * 512_usize).map(|at| (at / 3) as u8).collect();
+    let write = Command {
+        layout: Layout::DataOnly,
+        plan: CheckPlan::none(),
+        insert: Some(InsertTags::plain(world.format, 40)),
+        ..world.command(a, Operation::Write, 40, 8)
+    };
+    let (ticket, result) = world.run(&write, &data);
+    world.service.release(ticket);
+    assert_eq!(result, Ok(()));
+    let plain = Command {
+        layout: Layout::DataOnly,
+        plan: CheckPlan::for_plain_view(world.format, 40),
+        ..world.command(a, Operation::Read, 40, 8)
+    };
+    assert_eq!(world.read_with(&plain), Ok(data.clone()));
+    let row = world.row(1);
+    assert_eq!((row.write.inserted, row.write.checked, row.write.unchecked), (8, 0, 0));
+    assert_eq!((row.read.stripped, row.read.checked), (8, 8));
+    let tuples = Command { plan: CheckPlan::none(), ..world.command(a, Operation::Read, 40, 8) };
+    let wire = world.read_with(&tuples).unwrap();
+    for (index, block) in wire.chunks(520).enumerate() {
+        let tuple = Tuple::decode(world.format, &block[512..]).unwrap();
+        let expected = Tuple {
+            guard: guard_of(GuardKind::Crc16, &data[index * 512..(index + 1) * 512]),
+            app_tag: 0,
+            storage_tag: 0,
+            ref_tag: 40 + index as u64,
+        };
+        assert_eq!(tuple, expected);
+    }
+}
+
+#[test]
+fn holes_read_as_zeroes_under_all_ones_tuples_and_escape_checks() {
+    let mut world = World::new(PiType::Type1, 4096);
+    let a = world.attach(1, Enforce::Any);
+    let hole = [vec![0_u8; 4096], vec![0xff; 8]].concat();
+    assert_eq!(world.read(a, 9, 1), Ok(hole.clone()));
+    assert_eq!(world.row(1).read.escaped, 1);
+    let wire = world.good(8, 3, 0);
+    world.write(a, 8, &wire).unwrap();
+    let deallocate = Command { layout: Layout::DataOnly, ..world.command(a, Operation::Deallocate, 9, 1) };
+    let (ticket, result) = world.run(&deallocate, &[]);
+    world.service.release(ticket);
+    assert_eq!(result, Ok(()));
+    assert_eq!(world.read(a, 9, 1), Ok(hole));
+    assert_eq!(world.read(a, 8, 1), Ok(wire[..4104].to_vec()), "its neighbours stay");
+    assert_eq!(world.service.blocks_allocated(world.volume), Some(2));
+}
+
+#[test]
+fn write_zeroes_with_tuples_stores_checked_zeroes_and_counts_nowhere() {
+    let mut world = World::new(PiType::Type1, 4096);
+    let a = world.attach(1, Enforce::Any);
+    let tags = InsertTags { app_tag: 0x1234, initial_ref: 20, storage_tag: 0 };
+    let zeroes = Command {
+        layout: Layout::DataOnly,
+        insert: Some(tags),
+        ..world.command(a, Operation::WriteZeroes, 20, 4)
+    };
+    let (ticket, result) = world.run(&zeroes, &[]);
+    world.service.release(ticket);
+    assert_eq!(result, Ok(()));
+    assert_eq!(world.row(1), IoRow::default());
+    let wire = world.read(a, 20, 4).unwrap();
+    assert!(wire.chunks(4104).all(|block| block[..4096].iter().all(|byte| *byte == 0)));
+    assert_eq!(world.row(1).read.checked, 4);
+}
+
+#[test]
+fn compare_tells_equal_from_different_and_checks_what_came() {
+    let mut world = World::new(PiType::Type1, 512);
+    let a = world.attach(1, Enforce::Any);
+    let wire = world.good(0, 4, 0);
+    world.write(a, 0, &wire).unwrap();
+    let compare = world.command(a, Operation::Compare, 0, 4);
+    let run = |world: &mut World, payload: &[u8]| {
+        let (ticket, result) = world.run(&compare, payload);
+        world.service.release(ticket);
+        result
+    };
+    assert_eq!(run(&mut world, &wire), Ok(()));
+    let other = world.good(0, 4, 9);
+    assert_eq!(run(&mut world, &other), Err(BlockError::Miscompare));
+    let mut bad = wire.clone();
+    bad[520 + 512] ^= 1;
+    assert!(matches!(run(&mut world, &bad), Err(BlockError::Protection(fault)) if fault.block_index == 1));
+    assert_eq!(world.row(1).read.guard_errors, 1, "Compare counts with the reads");
+    assert_eq!(world.faults.0.borrow()[0].data, bad[520..1032]);
+}
+
+#[test]
+fn ranges_that_end_beyond_the_volume_are_refused_also_near_2_to_the_64() {
+    let mut world = World::new(PiType::Type1, 4096);
+    let a = world.attach(1, Enforce::Any);
+    for (lba, blocks) in [(BLOCKS, 1), (BLOCKS - 1, 2), (u64::MAX, 1), (u64::MAX - 3, 65536)] {
+        for operation in [Operation::Read, Operation::Write, Operation::Compare, Operation::Verify] {
+            let command = world.command(a, operation, lba, blocks);
+            assert_eq!(world.service.begin(&command), Err(BlockError::OutOfRange), "{operation:?} {lba}");
+        }
+    }
+    assert!(world.read(a, BLOCKS - 1, 1).is_ok());
+}
+
+#[test]
+fn a_host_that_must_send_tuples_may_not_leave_them_out() {
+    let mut world = World::new(PiType::Type1, 4096);
+    let a = world.attach(1, Enforce::RequirePi);
+    for operation in [Operation::Read, Operation::Write, Operation::Compare, Operation::Verify] {
+        let command = Command { layout: Layout::DataOnly, ..world.command(a, operation, 0, 1) };
+        assert_eq!(world.service.begin(&command), Err(BlockError::InvalidProtection));
+    }
+    world.service.set_enforce(a, Enforce::Any);
+    let command = Command { layout: Layout::DataOnly, ..world.command(a, Operation::Read, 0, 1) };
+    assert!(world.service.begin(&command).is_ok());
+}
+
+#[test]
+fn a_cancelled_write_leaves_no_trace_and_gives_its_room_back() {
+    let mut world = World::new(PiType::Type1, 4096);
+    let a = world.attach(1, Enforce::Any);
+    let wire = world.good(0, 8, 0);
+    let command = world.command(a, Operation::Write, 0, 8);
+    // Many times the pool: the room must come back each time.
+    for _ in 0..1000 {
+        let ticket = world.service.begin(&command).unwrap();
+        world.service.fill(ticket, 0, &wire[..5000]);
+        world.service.cancel(ticket);
+    }
+    assert_eq!(world.service.tickets_in_use(), 0);
+    assert_eq!(world.service.blocks_allocated(world.volume), Some(0));
+    assert!(world.service.next_completion().is_none());
+    assert_eq!(world.row(1), IoRow::default());
+}
+
+#[test]
+fn a_damaged_payload_is_not_stored() {
+    let mut world = World::new(PiType::Type1, 4096);
+    let a = world.attach(1, Enforce::Any);
+    let wire = world.good(0, 1, 0);
+    let ticket = world.service.begin(&world.command(a, Operation::Write, 0, 1)).unwrap();
+    world.service.fill(ticket, 0, &wire[..100]);
+    world.service.digest_failed(ticket);
+    world.service.fill(ticket, 100, &wire[100..]);
+    world.service.submit(ticket);
+    let completion = world.service.next_completion().unwrap();
+    assert_eq!(completion.result, Err(BlockError::Digest));
+    world.service.release(ticket);
+    assert_eq!(world.service.blocks_allocated(world.volume), Some(0));
+    assert_eq!(world.faults.0.borrow()[0].kind, FaultKind::Digest);
+    assert_eq!(world.faults.0.borrow()[0].verdict, Verdict::Undetermined);
+}
+
+#[test]
+fn a_detached_session_gets_no_more_in_but_its_commands_finish() {
+    let mut world = World::new(PiType::Type1, 4096);
+    let a = world.attach(1, Enforce::Any);
+    let ticket = world.service.begin(&world.command(a, Operation::Read, 0, 1)).unwrap();
+    world.service.detach(a);
+    assert_eq!(world.service.begin(&world.command(a, Operation::Read, 0, 1)), Err(BlockError::Gone));
+    world.service.submit(ticket);
+    world.service.poll();
+    let completion = world.service.next_completion().unwrap();
+    assert_eq!(completion.result, Ok(()));
+    world.service.release(completion.ticket);
+    assert_eq!(world.row(1).read_ops, 1);
+}
+
+#[test]
+fn limits_answer_busy_and_nothing_leaks() {
+    let limits = ServiceLimits { tickets_max: 2, attachments_max: 4, staged_bytes_max: 5000 };
+    let mut world = World::with_limits(PiType::Type1, 4096, limits);
+    let a = world.attach(1, Enforce::Any);
+    let compare = world.command(a, Operation::Compare, 0, 1);
+    let first = world.service.begin(&compare).unwrap();
+    assert_eq!(world.service.begin(&compare), Err(BlockError::Busy), "staged bytes");
+    let read = world.command(a, Operation::Read, 0, 1);
+    let second = world.service.begin(&read).unwrap();
+    assert_eq!(world.service.begin(&read), Err(BlockError::Busy), "tickets");
+    world.service.cancel(first);
+    world.service.cancel(second);
+    let third = world.service.begin(&compare).unwrap();
+    world.service.cancel(third);
+    assert_eq!(world.service.tickets_in_use(), 0);
+}
