@@ -51,7 +51,7 @@ pub struct Appliance {
     log: PathBuf,
     rest: Rest,
     nvme_port: u16,
-    _state: TempDir,
+    state: TempDir,
 }
 
 impl Appliance {
@@ -60,7 +60,21 @@ impl Appliance {
     /// # Errors
     /// When a program is not built, or no `ready` line comes.
     pub fn start(name: &str) -> Result<Appliance> {
-        let state = tempfile::tempdir()?;
+        Appliance::start_on(tempfile::tempdir()?, name)
+    }
+
+    /// Stops the appliance and starts another one on the same state folder. Memory pools do not survive that.
+    ///
+    /// # Errors
+    /// When it does not stop well, or no `ready` line comes.
+    pub fn restart(self, name: &str) -> Result<Appliance> {
+        let mut old = self;
+        let state = std::mem::replace(&mut old.state, tempfile::tempdir()?);
+        old.stop()?;
+        Appliance::start_on(state, name)
+    }
+
+    fn start_on(state: TempDir, name: &str) -> Result<Appliance> {
         let log = places::log_file(&format!("{name}.appliance"))?;
         let nvme_port = free_port()?;
         let mut up = Command::new(places::program("holdfast")?)
@@ -77,7 +91,7 @@ impl Appliance {
         let output = up.stdout.take().context("a piped stdout")?;
         let lines = lines_of(output, log.clone());
         // From here on the appliance is stopped whatever happens.
-        let mut appliance = Appliance { up, log, rest: Rest::new(""), nvme_port, _state: state };
+        let mut appliance = Appliance { up, log, rest: Rest::new(""), nvme_port, state };
         let api = appliance.wait_ready(&lines)?;
         appliance.rest = Rest::new(&api);
         Ok(appliance)

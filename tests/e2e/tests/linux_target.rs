@@ -22,13 +22,11 @@ fn trees_survive_on_linux_target(kernel: Kernel) -> Result<()> {
 }
 
 #[test]
-#[ignore = "no appliance takes part; run it when a job is in doubt"]
 fn jobs_hold_against_linux_target_on_6_1() -> Result<()> {
     trees_survive_on_linux_target(Kernel::V6_1)
 }
 
 #[test]
-#[ignore = "no appliance takes part; run it when a job is in doubt"]
 fn jobs_hold_against_linux_target_on_6_12() -> Result<()> {
     trees_survive_on_linux_target(Kernel::V6_12)
 }

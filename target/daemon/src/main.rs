@@ -1,0 +1,271 @@
+//! `holdfast-target`: the data plane. Boots with the state applied last, serves it, and listens to the control plane.
+
+mod admin;
+mod args;
+mod core;
+mod faults;
+mod files;
+mod intent;
+mod keeper;
+mod pools;
+mod record;
+mod router;
+mod shard;
+mod spool;
+mod target;
+
+use std::io::{IsTerminal, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use anyhow::{Context as _, bail};
+use clap::Parser;
+use holdfast_block::{CounterBook, HostBook, HostId, Service, ServiceLimits, SessionBook};
+use holdfast_contract::Response;
+use holdfast_nvme::{Directory, DirectoryConfig, Portal};
+use holdfast_reactor::{Inboxes, MailSender, Reactor, ReactorConfig, handover, pin_to_core};
+use holdfast_store::Stores;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::args::Args;
+use crate::core::{CoreHandle, MAIL_MAX, Mail};
+use crate::faults::{FaultSender, fault_queue};
+use crate::keeper::Keeper;
+use crate::pools::KeptMemory;
+use crate::record::Records;
+use crate::router::Router;
+use crate::shard::{Shard, Shared};
+use crate::spool::Spool;
+use crate::target::Target;
+
+/// Descriptor whose end of file means that the supervisor is gone.
+const LIFELINE: &str = "lifeline";
+
+fn main() -> std::process::ExitCode {
+    let args = Args::parse();
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("HOLDFAST_LOG").unwrap_or_else(|_| "info".into());
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
+    // A panic is a bug; a half-dead target would be worse than a restarted one.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        std::process::abort();
+    }));
+    match run(&args) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("holdfast-target: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    let (stop, stopping) = mpsc::channel();
+    watch_signals(stop.clone())?;
+    std::fs::create_dir_all(&args.state).with_context(|| format!("state folder {}", args.state.display()))?;
+    let inherited = handover::inherited().context("inherited descriptors")?;
+    let Inherited { listeners, memory } = sort_inherited(inherited, &stop)?;
+    let listeners = bind_more(listeners, &args.nvme)?;
+    let portals = portals(&listeners, &args.nvme_advertise)?;
+
+    let records = Records::new(&args.state);
+    let counters = Arc::new(CounterBook::default());
+    let counted = records.restore_counters(&counters)?;
+    let shared = Shared {
+        directory: Arc::new(Directory::new(DirectoryConfig {
+            serial_prefix: "HF".to_owned(),
+            model: "Holdfast".to_owned(),
+            firmware: env!("CARGO_PKG_VERSION").to_owned(),
+            portals,
+        })),
+        hosts: Arc::new(HostBook::new(records.hosts()?, random_host_id)),
+        sessions: Arc::new(SessionBook::default()),
+        counters,
+    };
+    let spool = Arc::new(Mutex::new(Spool::restore(records.incidents()?)));
+    let (fault_sender, fault_receiver) = fault_queue();
+    let keeper = Keeper::new(records.clone(), shared.clone(), Arc::clone(&spool), counted);
+    let keeper =
+        std::thread::Builder::new().name("keeper".to_owned()).spawn(move || keeper.run(&fault_receiver))?;
+
+    let names = listeners.iter().map(|listener| Ok(listener.local_addr()?.to_string()));
+    let names = names.collect::<std::io::Result<Vec<_>>>()?;
+    let (cores, reactors) = start_cores(args, &shared, listeners, &fault_sender)?;
+    drop(fault_sender);
+    let applied = records.applied()?;
+    let mut target = Target::new(records, shared, cores, memory, names);
+    if let Some(applied) = applied
+        && let Response::Refused(faults) = target.restore(applied)
+    {
+        for fault in &faults {
+            tracing::error!(object = ?fault.object, name = %fault.name, detail = %fault.detail, "not restored");
+        }
+    }
+    let target = Arc::new(Mutex::new(Some(target)));
+    let listener = admin::bind(&args.socket).with_context(|| format!("socket {}", args.socket.display()))?;
+    let (served, spooled) = (Arc::clone(&target), Arc::clone(&spool));
+    std::thread::Builder::new()
+        .name("admin".to_owned())
+        .spawn(move || admin::serve(&listener, &served, &spooled))?;
+    handover::notify("READY=1").context("telling the service manager")?;
+    tracing::info!(cores = ?args.cores.0, "serving");
+
+    let reason = stopping.recv().unwrap_or("nobody is left to stop it");
+    tracing::info!(reason, "stopping");
+    let target = target.lock().unwrap_or_else(PoisonError::into_inner).take();
+    stop_cores(target.map(Target::into_cores).unwrap_or_default(), reactors)?;
+    keeper.join().map_err(|_| anyhow::anyhow!("the keeper failed"))
+}
+
+/// What was handed over, by kind.
+struct Inherited {
+    listeners: Vec<TcpListener>,
+    memory: KeptMemory,
+}
+
+fn sort_inherited(
+    inherited: Vec<(String, OwnedFd)>,
+    stop: &mpsc::Sender<&'static str>,
+) -> anyhow::Result<Inherited> {
+    let mut listeners = Vec::new();
+    let mut rest = Vec::new();
+    for (name, fd) in inherited {
+        if let Some(number) = name.strip_prefix("nvme-") {
+            let number: usize = number.parse().with_context(|| format!("descriptor `{name}`"))?;
+            listeners.push((number, TcpListener::from(fd)));
+        } else if name == LIFELINE {
+            watch_lifeline(fd, stop.clone())?;
+        } else {
+            rest.push((name, fd));
+        }
+    }
+    listeners.sort_by_key(|(number, _)| *number);
+    let listeners = listeners.into_iter().map(|(_, listener)| listener).collect();
+    Ok(Inherited { listeners, memory: KeptMemory::from_inherited(rest) })
+}
+
+fn bind_more(mut listeners: Vec<TcpListener>, addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
+    for address in addresses {
+        let listener = TcpListener::bind(address).with_context(|| format!("--nvme {address}"))?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn portals(listeners: &[TcpListener], advertised: &[SocketAddr]) -> anyhow::Result<Vec<Portal>> {
+    if advertised.len() > listeners.len() {
+        bail!("--nvme-advertise: {} addresses for {} portals", advertised.len(), listeners.len());
+    }
+    let mut advertised = advertised.iter().copied();
+    let portal = |listener: &TcpListener| -> std::io::Result<Portal> {
+        Ok(Portal { listening: listener.local_addr()?, advertised: advertised.next() })
+    };
+    Ok(listeners.iter().map(portal).collect::<std::io::Result<Vec<_>>>()?)
+}
+
+type CoreThread = JoinHandle<anyhow::Result<()>>;
+
+/// Starts a reactor on each core; each has a mailbox to each other, and one for the admin side.
+fn start_cores(
+    args: &Args,
+    shared: &Shared,
+    listeners: Vec<TcpListener>,
+    faults: &FaultSender,
+) -> anyhow::Result<(Vec<CoreHandle>, Vec<CoreThread>)> {
+    let count = args.cores.0.len();
+    let mut inboxes = (0..count).map(|_| Inboxes::new()).collect::<std::io::Result<Vec<_>>>()?;
+    let mut handles = Vec::new();
+    let mut peers: Vec<Vec<Option<MailSender<Mail>>>> = (0..count).map(|_| Vec::new()).collect();
+    for (to, inbox) in inboxes.iter_mut().enumerate() {
+        handles.push(CoreHandle::new(to, inbox.add(MAIL_MAX)));
+        for (from, senders) in peers.iter_mut().enumerate() {
+            senders.push((from != to).then(|| inbox.add(MAIL_MAX)));
+        }
+    }
+    let mut threads = Vec::new();
+    for (number, ((core, inboxes), peers)) in args.cores.0.iter().zip(inboxes).zip(peers).enumerate() {
+        let listeners = listeners.iter().map(TcpListener::try_clone).collect::<std::io::Result<Vec<_>>>()?;
+        let (shared, faults, core) = (shared.clone(), faults.clone(), *core);
+        let (started, start) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name(format!("core-{core}"))
+            .spawn(move || run_core(number, core, inboxes, peers, listeners, shared, faults, &started))?;
+        match start.recv() {
+            Ok(()) => threads.push(thread),
+            Err(_) => match thread.join() {
+                Ok(Err(error)) => return Err(error.context(format!("core {core}"))),
+                _ => bail!("core {core} did not start"),
+            },
+        }
+    }
+    Ok((handles, threads))
+}
+
+#[expect(clippy::too_many_arguments, reason = "each is moved into the core's thread")]
+fn run_core(
+    number: usize,
+    core: usize,
+    inboxes: Inboxes<Mail>,
+    peers: Vec<Option<MailSender<Mail>>>,
+    listeners: Vec<TcpListener>,
+    shared: Shared,
+    faults: FaultSender,
+    started: &mpsc::Sender<()>,
+) -> anyhow::Result<()> {
+    pin_to_core(core).context("pinning the reactor; see --cores")?;
+    let mut reactor = Reactor::new(ReactorConfig::default(), inboxes)?;
+    for listener in listeners {
+        reactor.add_listener(listener)?;
+    }
+    let service = Service::new(Stores::new(), faults, Arc::clone(&shared.counters), ServiceLimits::default());
+    let mut shard = Shard::new(Router::new(number, service), shared, peers);
+    started.send(()).context("the start was given up")?;
+    reactor.run(&mut shard).context("the reactor failed")
+}
+
+fn stop_cores(mut cores: Vec<CoreHandle>, threads: Vec<CoreThread>) -> anyhow::Result<()> {
+    for core in &mut cores {
+        core.call(|shard, _| shard.stop())?;
+    }
+    for thread in threads {
+        thread.join().map_err(|_| anyhow::anyhow!("a core failed"))??;
+    }
+    Ok(())
+}
+
+fn watch_signals(stop: mpsc::Sender<&'static str>) -> anyhow::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            let reason = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
+            if stop.send(reason).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn watch_lifeline(fd: OwnedFd, stop: mpsc::Sender<&'static str>) -> anyhow::Result<()> {
+    let mut lifeline = std::fs::File::from(fd);
+    std::thread::Builder::new().name("lifeline".to_owned()).spawn(move || {
+        // Nothing is ever written to it: it ends when the last holder of the other end is gone.
+        let _ended = lifeline.read(&mut [0]);
+        let _stopping_already = stop.send("the supervisor is gone");
+    })?;
+    Ok(())
+}
+
+/// Identifiers of hosts that the target meets first: random, so that they never meet those of anybody else.
+fn random_host_id() -> HostId {
+    loop {
+        if let Some(id) = getrandom::u64().ok().and_then(HostId::new) {
+            return id;
+        }
+    }
+}

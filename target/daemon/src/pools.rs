@@ -1,0 +1,117 @@
+//! The memory of pools: memfds that the service manager keeps for us, so that they outlive this process.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+use holdfast_block::PoolId;
+use holdfast_reactor::{Mapping, Region, handover};
+use holdfast_store::{MemoryPool, PoolConfig, PoolError, PoolMemory};
+
+use crate::intent::WantedPool;
+
+/// A pool's memory.
+#[derive(Debug)]
+pub(crate) struct PoolMap(Mapping);
+
+impl PoolMemory for PoolMap {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn slice(&self, offset: usize, len: usize) -> Option<&[u8]> {
+        self.0.slice(offset, len)
+    }
+
+    fn slice_mut(&mut self, offset: usize, len: usize) -> Option<&mut [u8]> {
+        self.0.slice_mut(offset, len)
+    }
+
+    fn load_u64(&self, offset: usize) -> Option<u64> {
+        self.0.load_u64(offset)
+    }
+
+    fn publish_u64(&mut self, offset: usize, value: u64) -> Option<()> {
+        self.0.publish_u64(offset, value)
+    }
+
+    fn punch(&mut self, offset: usize, len: usize) {
+        if let Err(error) = self.0.punch(offset, len) {
+            // The memory stays in use until its slots are; nothing else is affected.
+            tracing::warn!(offset, len, %error, "cannot give pool memory back");
+        }
+    }
+}
+
+/// A pool with the handle that sends use to read from its memory.
+pub(crate) struct OpenPool {
+    /// The pool.
+    pub pool: MemoryPool<PoolMap>,
+    /// Its memory.
+    pub region: Region,
+}
+
+/// Why a pool cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// The system refused memory.
+    #[error("no memory for the pool: {0}")]
+    Memory(#[from] std::io::Error),
+    /// The pool's structures.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+}
+
+impl OpenError {
+    /// Whether room is what is missing.
+    pub(crate) fn is_no_room(&self) -> bool {
+        matches!(self, OpenError::Memory(_))
+    }
+}
+
+/// Descriptors that an earlier run of the target left with the service manager.
+#[derive(Debug, Default)]
+pub(crate) struct KeptMemory(HashMap<String, OwnedFd>);
+
+impl KeptMemory {
+    /// Those of the inherited descriptors that are pools.
+    pub(crate) fn from_inherited(inherited: impl IntoIterator<Item = (String, OwnedFd)>) -> Self {
+        KeptMemory(inherited.into_iter().filter(|(name, _)| name.starts_with(NAME_PREFIX)).collect())
+    }
+
+    /// The pool as it was left, or a new and empty one. The memory of a new one is with the service manager before
+    /// anything can be written to it.
+    pub(crate) fn open(&mut self, wanted: &WantedPool) -> Result<OpenPool, OpenError> {
+        let name = memory_name(wanted.id);
+        if let Some(fd) = self.0.remove(&name) {
+            let mapping = Mapping::from_fd(fd)?;
+            let region = mapping.region();
+            let pool = MemoryPool::open(PoolMap(mapping))?;
+            tracing::info!(pool = %wanted.name, "found the pool's memory");
+            return Ok(OpenPool { pool, region });
+        }
+        let config = PoolConfig::new(wanted.id, wanted.size_bytes);
+        let mapping = Mapping::create(&name, MemoryPool::<PoolMap>::layout_len(&config)?)?;
+        let fd = mapping.fd().try_clone_to_owned()?;
+        let region = mapping.region();
+        let pool = MemoryPool::create(PoolMap(mapping), &config)?;
+        let kept = handover::store_fd(&name, fd.as_fd())?;
+        if !kept {
+            tracing::warn!(pool = %wanted.name, "no service manager keeps this pool's memory: it ends with this process");
+        }
+        tracing::info!(pool = %wanted.name, bytes = wanted.size_bytes, "made the pool");
+        Ok(OpenPool { pool, region })
+    }
+}
+
+/// Has the service manager forget a pool's memory.
+pub(crate) fn forget(pool: PoolId) {
+    if let Err(error) = handover::remove_fd(&memory_name(pool)) {
+        tracing::warn!(%pool, %error, "the service manager still keeps the pool's memory");
+    }
+}
+
+const NAME_PREFIX: &str = "pool-";
+
+fn memory_name(pool: PoolId) -> String {
+    format!("{NAME_PREFIX}{pool}")
+}

@@ -1,0 +1,459 @@
+//! From a connection's core to the volume's core and back.
+//!
+//! A pool lives on one core, which alone touches its memory: no lock, and one order of commands for all hosts. Commands
+//! from connections on that core go straight into its block service. Others are taken aside whole, sent to the home core
+//! as mail, and come back as mail, with a copy of what was read: one copy more, and only with several cores.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use holdfast_block::{
+    AttachRequest, AttachmentId, BlockError, BlockPort, Command, Completion, Enforce, Layout, Operation,
+    Origin, Service, TicketId, TransmitSink, VolumeId, VolumeInfo,
+};
+use holdfast_store::Stores;
+
+use crate::faults::FaultSender;
+use crate::pools::PoolMap;
+
+/// The block service of a core.
+pub(crate) type LocalService = Service<Stores<PoolMap>, FaultSender>;
+
+/// Set in the index of tickets and attachments that belong to another core's volumes, and in the connection number of
+/// commands that came from another core.
+const REMOTE_INDEX: u32 = 1 << 31;
+const REMOTE_ORIGIN: u64 = 1 << 63;
+
+/// Commands of this core that may be under way on others: a bound on staged payloads.
+const REMOTE_TICKETS_MAX: usize = 16_384;
+
+/// Where a volume lives.
+#[derive(Debug, Clone)]
+pub(crate) struct VolumeHome {
+    /// Number of the core, in the order of `--cores`.
+    pub core: usize,
+    /// As exported.
+    pub info: VolumeInfo,
+    /// Blocks that hold data, as of the last report of the home core.
+    pub allocated: Arc<AtomicU64>,
+}
+
+/// A command on its way to a volume's home.
+pub(crate) struct RemoteCommand {
+    from: usize,
+    ticket: u32,
+    generation: u32,
+    access: AttachRequest,
+    command: Command,
+    payload: Vec<u8>,
+    damaged: bool,
+}
+
+/// A command's end on its way back.
+pub(crate) struct RemoteReply {
+    ticket: u32,
+    generation: u32,
+    result: Result<(), BlockError>,
+    data: Vec<u8>,
+}
+
+/// Mail for another core.
+pub(crate) enum Outgoing {
+    /// To a volume's home.
+    Command(Box<RemoteCommand>),
+    /// Back from it.
+    Reply(Box<RemoteReply>),
+}
+
+#[derive(Default)]
+struct RemoteTicket {
+    generation: u32,
+    command: Option<Command>,
+    transfer_len: usize,
+    payload: Vec<u8>,
+    damaged: bool,
+    under_way: bool,
+    orphaned: bool,
+}
+
+/// The [`BlockPort`] of a core's connections.
+pub(crate) struct Router {
+    core: usize,
+    local: LocalService,
+    homes: Arc<HashMap<VolumeId, VolumeHome>>,
+    attachments: Vec<Option<AttachRequest>>,
+    tickets: Vec<RemoteTicket>,
+    free: Vec<u32>,
+    /// Attachments made here for sessions on other cores, by session and volume.
+    guests: HashMap<(u64, VolumeId), AttachmentId>,
+    completions: VecDeque<Completion>,
+    outgoing: Vec<(usize, Outgoing)>,
+}
+
+impl Router {
+    /// The router of core number `core`.
+    pub(crate) fn new(core: usize, local: LocalService) -> Self {
+        Router {
+            core,
+            local,
+            homes: Arc::default(),
+            attachments: Vec::new(),
+            tickets: Vec::new(),
+            free: Vec::new(),
+            guests: HashMap::new(),
+            completions: VecDeque::new(),
+            outgoing: Vec::new(),
+        }
+    }
+
+    /// The core's own pools.
+    pub(crate) fn local(&mut self) -> &mut LocalService {
+        &mut self.local
+    }
+
+    /// Takes up where volumes live now.
+    pub(crate) fn set_homes(&mut self, homes: Arc<HashMap<VolumeId, VolumeHome>>) {
+        let gone: Vec<_> =
+            self.guests.keys().filter(|(_, volume)| !homes.contains_key(volume)).copied().collect();
+        for key in gone {
+            if let Some(attachment) = self.guests.remove(&key) {
+                self.local.detach(attachment);
+            }
+        }
+        self.homes = homes;
+    }
+
+    /// Forgets what was kept for sessions of other cores that have ended.
+    pub(crate) fn retain_sessions(&mut self, open: impl Fn(u64) -> bool) {
+        let gone: Vec<_> = self.guests.keys().filter(|(session, _)| !open(*session)).copied().collect();
+        for key in gone {
+            if let Some(attachment) = self.guests.remove(&key) {
+                self.local.detach(attachment);
+            }
+        }
+    }
+
+    /// Lets the pools go on, and answers other cores' commands that are done.
+    pub(crate) fn poll(&mut self) {
+        self.local.poll();
+        while let Some(completion) = self.local.next_completion() {
+            if completion.origin.connection & REMOTE_ORIGIN == 0 {
+                self.completions.push_back(completion);
+            } else {
+                self.answer(completion);
+            }
+        }
+    }
+
+    /// Mail for other cores since the last call, by core.
+    pub(crate) fn take_outgoing(&mut self) -> Vec<(usize, Outgoing)> {
+        std::mem::take(&mut self.outgoing)
+    }
+
+    /// Whether the pools have work left that nothing from outside will start again.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.local.store().has_work()
+    }
+
+    /// Carries out a command for another core.
+    pub(crate) fn execute(&mut self, remote: RemoteCommand) {
+        let reply_to = (remote.from, remote.ticket, remote.generation);
+        if let Err(error) = self.execute_locally(remote) {
+            self.reply(reply_to, Err(error), Vec::new());
+        }
+    }
+
+    /// Takes the end of a command that was sent to another core.
+    pub(crate) fn finish(&mut self, reply: RemoteReply) {
+        let index = usize::try_from(reply.ticket).unwrap_or(usize::MAX);
+        let Some(ticket) = self.tickets.get_mut(index) else { return };
+        if ticket.generation != reply.generation {
+            return;
+        }
+        ticket.under_way = false;
+        ticket.payload = reply.data;
+        let id = TicketId::from_parts(reply.ticket | REMOTE_INDEX, reply.generation);
+        if ticket.orphaned {
+            self.end_remote(id);
+            return;
+        }
+        let Some(command) = ticket.command else { return };
+        self.completions.push_back(Completion { origin: command.origin, ticket: id, result: reply.result });
+    }
+
+    fn execute_locally(&mut self, remote: RemoteCommand) -> Result<(), BlockError> {
+        let key = (remote.access.session.id, remote.access.volume);
+        let enforce = remote.access.enforce;
+        let attachment = match self.guests.get(&key) {
+            Some(attachment) => *attachment,
+            None => {
+                let attachment = self.local.attach(remote.access)?;
+                self.guests.insert(key, attachment);
+                attachment
+            }
+        };
+        self.local.set_enforce(attachment, enforce);
+        let core = u64::try_from(remote.from).map_err(|_| BlockError::Internal)?;
+        let origin = Origin {
+            connection: REMOTE_ORIGIN | (core << 32) | u64::from(remote.generation),
+            command: remote.ticket,
+        };
+        let ticket = self.local.begin(&Command { origin, attachment, ..remote.command })?;
+        if !remote.payload.is_empty() {
+            self.local.fill(ticket, 0, &remote.payload);
+        }
+        if remote.damaged {
+            self.local.digest_failed(ticket);
+        }
+        self.local.submit(ticket);
+        Ok(())
+    }
+
+    /// Sends a completion of another core's command home, with what was read.
+    fn answer(&mut self, completion: Completion) {
+        let Origin { connection, command } = completion.origin;
+        let core = usize::try_from((connection & !REMOTE_ORIGIN) >> 32).unwrap_or(usize::MAX);
+        let generation = u32::try_from(connection & u64::from(u32::MAX)).unwrap_or(0);
+        let mut data = Vec::new();
+        if completion.result.is_ok() {
+            let len = self.local.read_len(completion.ticket);
+            data.reserve_exact(len);
+            self.local.visit(completion.ticket, 0, len, &mut |bytes| data.extend_from_slice(bytes));
+        }
+        self.local.release(completion.ticket);
+        self.reply((core, command, generation), completion.result, data);
+    }
+
+    fn reply(
+        &mut self,
+        (core, ticket, generation): (usize, u32, u32),
+        result: Result<(), BlockError>,
+        data: Vec<u8>,
+    ) {
+        let reply = Box::new(RemoteReply { ticket, generation, result, data });
+        self.outgoing.push((core, Outgoing::Reply(reply)));
+    }
+
+    fn home(&self, volume: VolumeId) -> Option<&VolumeHome> {
+        self.homes.get(&volume).filter(|home| home.core != self.core)
+    }
+
+    fn begin_remote(&mut self, command: &Command, request: &AttachRequest) -> Result<TicketId, BlockError> {
+        let info = self.home(request.volume).ok_or(BlockError::Gone)?.info;
+        let end = command.lba.checked_add(u64::from(command.blocks.get())).ok_or(BlockError::OutOfRange)?;
+        if end.0 > info.block_count && command.operation != Operation::Flush {
+            return Err(BlockError::OutOfRange);
+        }
+        let tuple_len = match (command.layout, info.format) {
+            (Layout::Interleaved, Some(format)) => format.tuple_len(),
+            (Layout::Interleaved, None) => return Err(BlockError::InvalidProtection),
+            (Layout::DataOnly, _) => 0,
+        };
+        let carries = matches!(command.operation, Operation::Read | Operation::Write | Operation::Compare);
+        let per_block = if carries { info.block_len + tuple_len } else { 0 };
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None if self.tickets.len() < REMOTE_TICKETS_MAX => {
+                self.tickets.push(RemoteTicket::default());
+                u32::try_from(self.tickets.len() - 1).map_err(|_| BlockError::Internal)?
+            }
+            None => return Err(BlockError::Busy),
+        };
+        let at = usize::try_from(index).map_err(|_| BlockError::Internal)?;
+        let ticket = self.tickets.get_mut(at).ok_or(BlockError::Internal)?;
+        ticket.command = Some(*command);
+        ticket.transfer_len = command.blocks.as_usize().saturating_mul(per_block);
+        Ok(TicketId::from_parts(index | REMOTE_INDEX, ticket.generation))
+    }
+
+    fn submit_remote(&mut self, id: TicketId) {
+        let core = self.core;
+        let Some(ticket) = self.remote(id) else { return };
+        let Some(command) = ticket.command else { return };
+        let payload = std::mem::take(&mut ticket.payload);
+        let damaged = ticket.damaged;
+        ticket.under_way = true;
+        let (index, generation) = id.parts();
+        let request = self.request(command.attachment).cloned();
+        let home = request.as_ref().and_then(|request| self.home(request.volume)).map(|home| home.core);
+        let (Some(access), Some(home)) = (request, home) else {
+            let reply = RemoteReply {
+                ticket: index & !REMOTE_INDEX,
+                generation,
+                result: Err(BlockError::Gone),
+                data: Vec::new(),
+            };
+            self.finish(reply);
+            return;
+        };
+        let remote = RemoteCommand {
+            from: core,
+            ticket: index & !REMOTE_INDEX,
+            generation,
+            access,
+            command,
+            payload,
+            damaged,
+        };
+        self.outgoing.push((home, Outgoing::Command(Box::new(remote))));
+    }
+
+    fn remote(&mut self, id: TicketId) -> Option<&mut RemoteTicket> {
+        let (index, generation) = id.parts();
+        let at = usize::try_from(index & !REMOTE_INDEX).ok()?;
+        self.tickets.get_mut(at).filter(|ticket| ticket.generation == generation && ticket.command.is_some())
+    }
+
+    fn remote_ref(&self, id: TicketId) -> Option<&RemoteTicket> {
+        let (index, generation) = id.parts();
+        let at = usize::try_from(index & !REMOTE_INDEX).ok()?;
+        self.tickets.get(at).filter(|ticket| ticket.generation == generation && ticket.command.is_some())
+    }
+
+    fn end_remote(&mut self, id: TicketId) {
+        let Some(ticket) = self.remote(id) else { return };
+        let generation = ticket.generation.wrapping_add(1);
+        *ticket = RemoteTicket { generation, ..RemoteTicket::default() };
+        self.free.push(id.parts().0 & !REMOTE_INDEX);
+    }
+
+    fn request(&self, id: AttachmentId) -> Option<&AttachRequest> {
+        let at = usize::try_from(id.parts().0 & !REMOTE_INDEX).ok()?;
+        self.attachments.get(at)?.as_ref()
+    }
+}
+
+fn is_remote_ticket(id: TicketId) -> bool {
+    id.parts().0 & REMOTE_INDEX != 0
+}
+
+fn is_remote_attachment(id: AttachmentId) -> bool {
+    id.parts().0 & REMOTE_INDEX != 0
+}
+
+impl BlockPort for Router {
+    fn attach(&mut self, request: AttachRequest) -> Result<AttachmentId, BlockError> {
+        if self.home(request.volume).is_none() {
+            return self.local.attach(request);
+        }
+        let at = self.attachments.iter().position(Option::is_none).unwrap_or(self.attachments.len());
+        let index = u32::try_from(at).map_err(|_| BlockError::Busy)?;
+        if at == self.attachments.len() {
+            self.attachments.push(None);
+        }
+        if let Some(place) = self.attachments.get_mut(at) {
+            *place = Some(request);
+        }
+        Ok(AttachmentId::from_parts(index | REMOTE_INDEX, 0))
+    }
+
+    fn detach(&mut self, id: AttachmentId) {
+        if !is_remote_attachment(id) {
+            return self.local.detach(id);
+        }
+        let at = usize::try_from(id.parts().0 & !REMOTE_INDEX).unwrap_or(usize::MAX);
+        if let Some(place) = self.attachments.get_mut(at) {
+            *place = None;
+        }
+    }
+
+    fn set_enforce(&mut self, id: AttachmentId, enforce: Enforce) {
+        if !is_remote_attachment(id) {
+            return self.local.set_enforce(id, enforce);
+        }
+        let at = usize::try_from(id.parts().0 & !REMOTE_INDEX).unwrap_or(usize::MAX);
+        if let Some(Some(request)) = self.attachments.get_mut(at) {
+            request.enforce = enforce;
+        }
+    }
+
+    fn begin(&mut self, command: &Command) -> Result<TicketId, BlockError> {
+        if !is_remote_attachment(command.attachment) {
+            return self.local.begin(command);
+        }
+        let request = self.request(command.attachment).cloned().ok_or(BlockError::Gone)?;
+        self.begin_remote(command, &request)
+    }
+
+    fn transfer_len(&self, id: TicketId) -> usize {
+        if is_remote_ticket(id) {
+            return self.remote_ref(id).map_or(0, |ticket| ticket.transfer_len);
+        }
+        self.local.transfer_len(id)
+    }
+
+    fn fill(&mut self, id: TicketId, offset: usize, bytes: &[u8]) {
+        if !is_remote_ticket(id) {
+            return self.local.fill(id, offset, bytes);
+        }
+        let Some(ticket) = self.remote(id) else { return };
+        debug_assert_eq!(offset, ticket.payload.len(), "a payload comes in order");
+        if ticket.payload.capacity() == 0 {
+            ticket.payload.reserve_exact(ticket.transfer_len);
+        }
+        ticket.payload.extend_from_slice(bytes);
+    }
+
+    fn digest_failed(&mut self, id: TicketId) {
+        if !is_remote_ticket(id) {
+            return self.local.digest_failed(id);
+        }
+        if let Some(ticket) = self.remote(id) {
+            ticket.damaged = true;
+        }
+    }
+
+    fn submit(&mut self, id: TicketId) {
+        if is_remote_ticket(id) { self.submit_remote(id) } else { self.local.submit(id) }
+    }
+
+    fn cancel(&mut self, id: TicketId) {
+        if !is_remote_ticket(id) {
+            // The completion may have been taken over from the service already.
+            if let Some(at) = self.completions.iter().position(|completion| completion.ticket == id) {
+                self.completions.remove(at);
+            }
+            return self.local.cancel(id);
+        }
+        self.completions.retain(|completion| completion.ticket != id);
+        let Some(ticket) = self.remote(id) else { return };
+        if ticket.under_way {
+            ticket.orphaned = true;
+        } else {
+            self.end_remote(id);
+        }
+    }
+
+    fn transmit<T: TransmitSink>(&self, id: TicketId, offset: usize, len: usize, sink: &mut T) {
+        if !is_remote_ticket(id) {
+            return self.local.transmit(id, offset, len, sink);
+        }
+        let payload = self.remote_ref(id).and_then(|ticket| ticket.payload.get(offset..offset + len));
+        sink.inline(payload.unwrap_or_default());
+    }
+
+    fn visit(&self, id: TicketId, offset: usize, len: usize, visitor: &mut dyn FnMut(&[u8])) {
+        if !is_remote_ticket(id) {
+            return self.local.visit(id, offset, len, visitor);
+        }
+        let payload = self.remote_ref(id).and_then(|ticket| ticket.payload.get(offset..offset + len));
+        visitor(payload.unwrap_or_default());
+    }
+
+    fn release(&mut self, id: TicketId) {
+        if is_remote_ticket(id) { self.end_remote(id) } else { self.local.release(id) }
+    }
+
+    fn next_completion(&mut self) -> Option<Completion> {
+        self.poll();
+        self.completions.pop_front()
+    }
+
+    fn blocks_allocated(&self, volume: VolumeId) -> Option<u64> {
+        match self.home(volume) {
+            Some(home) => Some(home.allocated.load(Ordering::Relaxed)),
+            None => self.local.blocks_allocated(volume),
+        }
+    }
+}

@@ -1,0 +1,455 @@
+//! The target as a whole, seen from its admin side: what was applied, where it lives, how it is.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use holdfast_block::{Exports, PoolId, Store, Usage, VolumeId, VolumeInfo};
+use holdfast_contract::{
+    Applied, DesiredState, ObjectFault, ObjectKind, ObservedPool, ObservedSession, ObservedState,
+    ObservedVolume, PoolHealth, Response,
+};
+use holdfast_store::{MemoryPool, PoolUsage, VolumeSpec, VolumeState};
+use uuid::Uuid;
+
+use crate::core::{CoreGone, CoreHandle};
+use crate::intent::{Intent, WantedPool, WantedVolume, fault};
+use crate::pools::{self, KeptMemory};
+use crate::record::{self, Records};
+use crate::router::VolumeHome;
+use crate::shard::Shared;
+use crate::spool;
+
+/// A pool that is in use.
+#[derive(Debug, Clone, Copy)]
+struct LivePool {
+    core: usize,
+}
+
+/// A volume that exists.
+#[derive(Debug, Clone)]
+struct LiveVolume {
+    pool: PoolId,
+    info: VolumeInfo,
+    allocated: Arc<AtomicU64>,
+}
+
+/// What the admin side knows and commands.
+pub(crate) struct Target {
+    records: Records,
+    shared: Shared,
+    cores: Vec<CoreHandle>,
+    memory: KeptMemory,
+    pools: HashMap<PoolId, LivePool>,
+    volumes: HashMap<VolumeId, LiveVolume>,
+    wanted_pools: BTreeSet<PoolId>,
+    applied: Option<DesiredState>,
+    portals: Vec<String>,
+    boot_id: String,
+    started: Instant,
+}
+
+/// Why a state was not applied.
+enum Refusal {
+    Faults(Vec<ObjectFault>),
+    Core(CoreGone),
+}
+
+impl From<CoreGone> for Refusal {
+    fn from(gone: CoreGone) -> Self {
+        Refusal::Core(gone)
+    }
+}
+
+impl From<ObjectFault> for Refusal {
+    fn from(fault: ObjectFault) -> Self {
+        Refusal::Faults(vec![fault])
+    }
+}
+
+/// What an application has made so far, to be undone if the rest cannot be.
+#[derive(Default)]
+struct Made {
+    pools: Vec<PoolId>,
+    volumes: Vec<VolumeId>,
+}
+
+impl Target {
+    /// A target that serves nothing yet.
+    pub(crate) fn new(
+        records: Records,
+        shared: Shared,
+        cores: Vec<CoreHandle>,
+        memory: KeptMemory,
+        portals: Vec<String>,
+    ) -> Self {
+        Target {
+            records,
+            shared,
+            cores,
+            memory,
+            pools: HashMap::new(),
+            volumes: HashMap::new(),
+            wanted_pools: BTreeSet::new(),
+            applied: None,
+            portals,
+            boot_id: Uuid::new_v4().to_string(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Applies what was applied last, before anybody asks. Contents whose memory is gone come back empty.
+    pub(crate) fn restore(&mut self, mut desired: DesiredState) -> Response {
+        for volume in &mut desired.volumes {
+            volume.provisioned = true;
+        }
+        self.apply(desired)
+    }
+
+    /// Makes it so, or changes nothing and says why.
+    pub(crate) fn apply(&mut self, desired: DesiredState) -> Response {
+        if let Some(current) = self.applied.as_ref().filter(|current| current.revision > desired.revision) {
+            let detail = format!("revision {} is older than {}", desired.revision, current.revision);
+            return Response::Refused(vec![fault(ObjectKind::State, "state", detail)]);
+        }
+        let intent = match Intent::read(&desired) {
+            Ok(intent) => intent,
+            Err(faults) => return Response::Refused(faults),
+        };
+        let mut made = Made::default();
+        match self.apply_intent(&intent, desired, &mut made) {
+            Ok(()) => Response::Applied(Applied { revision: intent.revision }),
+            Err(refusal) => {
+                self.undo(made);
+                match refusal {
+                    Refusal::Faults(faults) => Response::Refused(faults),
+                    Refusal::Core(gone) => Response::Error { detail: gone.to_string() },
+                }
+            }
+        }
+    }
+
+    fn apply_intent(
+        &mut self,
+        intent: &Intent,
+        desired: DesiredState,
+        made: &mut Made,
+    ) -> Result<(), Refusal> {
+        self.check_unchanged(intent)?;
+        for pool in &intent.pools {
+            if !self.pools.contains_key(&pool.id) {
+                self.add_pool(pool)?;
+                made.pools.push(pool.id);
+            }
+        }
+        for wanted in intent.volumes.values() {
+            if !self.volumes.contains_key(&wanted.info.id) {
+                self.create_volume(wanted)?;
+                made.volumes.push(wanted.info.id);
+            }
+        }
+        for wanted in intent.volumes.values() {
+            self.grow_volume(wanted)?;
+        }
+        let changed = self.applied.as_ref() != Some(&desired);
+        if changed {
+            self.records.write_applied(&desired).map_err(|error| {
+                fault(ObjectKind::State, "state", format!("cannot be written down: {error}"))
+            })?;
+        }
+        // From here on it is so: a crash now comes back with this state.
+        self.applied = Some(desired);
+        self.publish(intent)?;
+        self.remove_leftovers(intent);
+        Ok(())
+    }
+
+    /// What a live object can never change.
+    fn check_unchanged(&self, intent: &Intent) -> Result<(), ObjectFault> {
+        for wanted in intent.volumes.values() {
+            let Some(live) = self.volumes.get(&wanted.info.id) else { continue };
+            let same = live.pool == wanted.pool
+                && live.info.block_len == wanted.info.block_len
+                && live.info.format == wanted.info.format;
+            if !same {
+                let detail = "pool, block size and protection information cannot change";
+                return Err(fault(ObjectKind::Volume, &wanted.name, detail));
+            }
+            if wanted.info.block_count < live.info.block_count {
+                return Err(fault(ObjectKind::Volume, &wanted.name, "a volume cannot shrink"));
+            }
+        }
+        Ok(())
+    }
+
+    fn add_pool(&mut self, wanted: &WantedPool) -> Result<(), Refusal> {
+        let open = self.memory.open(wanted).map_err(|error| ObjectFault {
+            no_room: error.is_no_room(),
+            ..fault(ObjectKind::Pool, &wanted.name, error.to_string())
+        })?;
+        let found: Vec<VolumeState> = open.pool.volumes().collect();
+        let core = self.emptiest_core();
+        let id = wanted.id;
+        let added = self.core(core)?.call(move |shard, io| shard.add_pool(io, id, open))?;
+        added.map_err(|error| fault(ObjectKind::Pool, &wanted.name, error.to_string()))?;
+        self.pools.insert(id, LivePool { core });
+        for state in found {
+            self.volumes.insert(state.spec.id, live_volume(id, &state.spec));
+        }
+        Ok(())
+    }
+
+    fn create_volume(&mut self, wanted: &WantedVolume) -> Result<(), Refusal> {
+        let mut spec = VolumeSpec {
+            id: wanted.info.id,
+            uuid: wanted.info.uuid,
+            nguid: wanted.info.nguid,
+            block_len: wanted.info.block_len,
+            block_count: wanted.info.block_count,
+            format: wanted.info.format,
+        };
+        if wanted.provisioned {
+            tracing::warn!(volume = %wanted.name, "the volume's contents were lost with its pool's memory; it is empty under new identifiers");
+            spec.uuid = Uuid::new_v4().into_bytes();
+            spec.nguid = Uuid::new_v4().into_bytes();
+        }
+        let pool = wanted.pool;
+        let core = self.home(pool)?;
+        let made = self.core(core)?.call(move |shard, _| shard.stores().create_volume(pool, &spec))?;
+        made.map_err(|error| fault(ObjectKind::Volume, &wanted.name, error.to_string()))?;
+        let info = VolumeInfo { uuid: spec.uuid, nguid: spec.nguid, ..wanted.info };
+        self.volumes.insert(info.id, LiveVolume { pool, info, allocated: Arc::default() });
+        Ok(())
+    }
+
+    fn grow_volume(&mut self, wanted: &WantedVolume) -> Result<(), Refusal> {
+        let Some(live) = self.volumes.get(&wanted.info.id) else { return Ok(()) };
+        let (pool, id, block_count) = (live.pool, wanted.info.id, wanted.info.block_count);
+        if live.info.block_count == block_count {
+            return Ok(());
+        }
+        let core = self.home(pool)?;
+        let grown = self.core(core)?.call(move |shard, _| shard.stores().grow_volume(id, block_count))?;
+        grown.map_err(|error| fault(ObjectKind::Volume, &wanted.name, error.to_string()))?;
+        if let Some(live) = self.volumes.get_mut(&id) {
+            live.info.block_count = block_count;
+        }
+        Ok(())
+    }
+
+    /// Shows all cores the new picture.
+    fn publish(&mut self, intent: &Intent) -> Result<(), CoreGone> {
+        let wanted = |id: &VolumeId| intent.volumes.contains_key(id);
+        let infos: HashMap<VolumeId, VolumeInfo> =
+            self.volumes.iter().filter(|(id, _)| wanted(id)).map(|(id, live)| (*id, live.info)).collect();
+        let homes: HashMap<VolumeId, VolumeHome> = self
+            .volumes
+            .iter()
+            .filter(|(id, _)| wanted(id))
+            .filter_map(|(id, live)| {
+                let core = self.pools.get(&live.pool)?.core;
+                let home = VolumeHome { core, info: live.info, allocated: Arc::clone(&live.allocated) };
+                Some((*id, home))
+            })
+            .collect();
+        let exports: Arc<Exports> = Arc::new(intent.exports(&infos));
+        let homes = Arc::new(homes);
+        self.shared.hosts.adopted(&exports);
+        for core in &mut self.cores {
+            let (exports, homes) = (Arc::clone(&exports), Arc::clone(&homes));
+            core.call(move |shard, _| shard.set_exports(exports, homes))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what nobody wants any more. A failure leaves it for the next time.
+    fn remove_leftovers(&mut self, intent: &Intent) {
+        let volumes: Vec<_> =
+            self.volumes.keys().filter(|id| !intent.volumes.contains_key(id)).copied().collect();
+        for id in volumes {
+            self.delete_volume(id);
+        }
+        self.wanted_pools = intent.pools.iter().map(|pool| pool.id).collect();
+        self.remove_unwanted_pools();
+        let live: BTreeSet<VolumeId> = self.volumes.keys().copied().collect();
+        self.shared.counters.retain_volumes(|volume| live.contains(&volume));
+    }
+
+    /// A pool that still frees a deleted volume's blocks stays until it is done; so this is tried again with each look.
+    fn remove_unwanted_pools(&mut self) {
+        let pools: Vec<_> = self.pools.keys().filter(|id| !self.wanted_pools.contains(id)).copied().collect();
+        for id in pools {
+            self.remove_pool(id);
+        }
+    }
+
+    fn undo(&mut self, made: Made) {
+        for id in made.volumes {
+            self.delete_volume(id);
+        }
+        for id in made.pools {
+            self.remove_pool(id);
+        }
+    }
+
+    fn delete_volume(&mut self, id: VolumeId) {
+        let Some(live) = self.volumes.remove(&id) else { return };
+        let deleted = self.on_home(live.pool, move |shard| shard.stores().delete_volume(id));
+        if let Some(Err(error)) = deleted {
+            tracing::error!(volume = %id, %error, "cannot delete the volume");
+        }
+    }
+
+    fn remove_pool(&mut self, id: PoolId) {
+        let Some(live) = self.pools.get(&id).copied() else { return };
+        let Ok(core) = self.core(live.core) else { return };
+        match core.call(move |shard, io| shard.remove_pool(io, id)) {
+            Ok(Ok(())) => {
+                self.pools.remove(&id);
+                self.volumes.retain(|_, volume| volume.pool != id);
+                pools::forget(id);
+            }
+            Ok(Err(error)) => tracing::debug!(pool = %id, %error, "the pool stays for now"),
+            Err(error) => tracing::error!(pool = %id, %error, "cannot remove the pool"),
+        }
+    }
+
+    /// The whole target as it is now.
+    pub(crate) fn observe(&mut self, incidents_dropped: u64) -> ObservedState {
+        self.remove_unwanted_pools();
+        let counters = record::counter_record(&self.shared.counters);
+        ObservedState {
+            boot_id: self.boot_id.clone(),
+            revision: self.applied.as_ref().map_or(0, |applied| applied.revision),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            resident_bytes: resident_bytes().unwrap_or(0),
+            nvme_portals: self.portals.clone(),
+            pools: self.observe_pools(),
+            volumes: self.observe_volumes(),
+            sessions: self.observe_sessions(),
+            discovered_hosts: self.shared.hosts.discovered().iter().map(record::discovered_host).collect(),
+            counters: counters.io,
+            digests: counters.digests,
+            incidents_dropped,
+            durations: record::duration_rows(&self.shared.counters),
+        }
+    }
+
+    fn observe_pools(&mut self) -> Vec<ObservedPool> {
+        let ids: Vec<PoolId> = self.pools.keys().copied().collect();
+        let mut pools = Vec::with_capacity(ids.len());
+        for id in ids {
+            let usage: Option<PoolUsage> =
+                self.on_home(id, move |shard| shard.stores().pool(id).map(MemoryPool::usage)).flatten();
+            let health = if usage.is_some() { PoolHealth::Ok } else { PoolHealth::Failed };
+            pools.push(ObservedPool {
+                id: holdfast_contract::PoolId::from_nonzero(id.nonzero()),
+                capacity_bytes: usage.map_or(0, |usage| usage.capacity_bytes),
+                allocated_bytes: usage.map_or(0, |usage| usage.allocated_bytes),
+                health,
+            });
+        }
+        pools.sort_unstable_by_key(|pool| pool.id);
+        pools
+    }
+
+    fn observe_volumes(&mut self) -> Vec<ObservedVolume> {
+        let live: Vec<LiveVolume> = self.volumes.values().cloned().collect();
+        let mut volumes = Vec::with_capacity(live.len());
+        for volume in live {
+            let id = volume.info.id;
+            let usage: Usage = self
+                .on_home(volume.pool, move |shard| shard.stores().usage(id))
+                .flatten()
+                .unwrap_or_default();
+            volume.allocated.store(usage.blocks_allocated, Ordering::Relaxed);
+            let block_len = u64::try_from(volume.info.block_len).unwrap_or(0);
+            volumes.push(ObservedVolume {
+                id: spool::volume_id(id),
+                uuid: Uuid::from_bytes(volume.info.uuid).to_string(),
+                nguid: Uuid::from_bytes(volume.info.nguid).simple().to_string(),
+                size_bytes: volume.info.block_count.saturating_mul(block_len),
+                allocated_bytes: usage.bytes_allocated,
+            });
+        }
+        volumes.sort_unstable_by_key(|volume| volume.id);
+        volumes
+    }
+
+    fn observe_sessions(&self) -> Vec<ObservedSession> {
+        let names: HashMap<_, _> = self
+            .applied
+            .iter()
+            .flat_map(|applied| &applied.subsystems)
+            .map(|s| (s.id.nonzero(), &s.name))
+            .collect();
+        let sessions = self.shared.sessions.list().into_iter().map(|session| ObservedSession {
+            id: session.id,
+            host: spool::host(session.host),
+            transport: spool::transport(session.transport),
+            peer: session.peer.to_string(),
+            subsystem: names
+                .get(&session.subsystem.nonzero())
+                .map(|name| (*name).clone())
+                .unwrap_or_default(),
+            authenticated: session.authenticated,
+            since: session.since,
+        });
+        sessions.collect()
+    }
+
+    fn on_home<R: Send + 'static>(
+        &mut self,
+        pool: PoolId,
+        work: impl FnOnce(&mut crate::shard::Shard) -> R + Send + 'static,
+    ) -> Option<R> {
+        let core = self.pools.get(&pool)?.core;
+        match self.core(core).and_then(|core| core.call(move |shard, _| work(shard))) {
+            Ok(answer) => Some(answer),
+            Err(error) => {
+                tracing::error!(%error, "the admin side gave up on a core");
+                None
+            }
+        }
+    }
+
+    fn home(&self, pool: PoolId) -> Result<usize, ObjectFault> {
+        let live = self.pools.get(&pool);
+        live.map(|pool| pool.core).ok_or_else(|| fault(ObjectKind::Pool, &pool.to_string(), "not there"))
+    }
+
+    fn core(&mut self, index: usize) -> Result<&mut CoreHandle, CoreGone> {
+        self.cores.get_mut(index).ok_or(CoreGone(index))
+    }
+
+    fn emptiest_core(&self) -> usize {
+        let load = |core: usize| self.pools.values().filter(|pool| pool.core == core).count();
+        (0..self.cores.len()).min_by_key(|core| load(*core)).unwrap_or(0)
+    }
+
+    /// All cores, to be stopped.
+    pub(crate) fn into_cores(self) -> Vec<CoreHandle> {
+        self.cores
+    }
+}
+
+fn live_volume(pool: PoolId, spec: &VolumeSpec) -> LiveVolume {
+    let info = VolumeInfo {
+        id: spec.id,
+        block_len: spec.block_len,
+        block_count: spec.block_count,
+        format: spec.format,
+        uuid: spec.uuid,
+        nguid: spec.nguid,
+    };
+    LiveVolume { pool, info, allocated: Arc::default() }
+}
+
+/// Resident memory of this process, proc(5) `VmRSS`.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}

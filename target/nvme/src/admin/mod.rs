@@ -1,0 +1,245 @@
+//! Admin commands. Base 2.1 §5 "Admin Command Set".
+
+pub(crate) mod events;
+mod features;
+mod identify;
+mod log_page;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use holdfast_block::{BlockPort, VolumeId};
+
+use crate::connection::Context;
+use crate::controller::Controller;
+use crate::fabrics::properties::Properties;
+use crate::limits::{DISCOVERY_IDLE_MS, KEEP_ALIVE_GRANULARITY_MS};
+use crate::namespaces::access;
+use crate::status::Status;
+use crate::wire::sqe::Sqe;
+
+use events::{Event, Events};
+use features::Features;
+
+/// Opcodes.
+pub(crate) mod opcode {
+    pub(crate) const GET_LOG_PAGE: u8 = 0x02;
+    pub(crate) const IDENTIFY: u8 = 0x06;
+    pub(crate) const ABORT: u8 = 0x08;
+    pub(crate) const SET_FEATURES: u8 = 0x09;
+    pub(crate) const GET_FEATURES: u8 = 0x0a;
+    pub(crate) const ASYNC_EVENT_REQUEST: u8 = 0x0c;
+    pub(crate) const KEEP_ALIVE: u8 = 0x18;
+}
+
+/// The admin queue of a controller, and what belongs to the controller alone.
+#[derive(Debug)]
+pub(crate) struct AdminQueue {
+    pub(crate) controller: Arc<Controller>,
+    /// The address that the host has connected to, and the number of its portal.
+    pub(crate) local: SocketAddr,
+    pub(crate) portal: u16,
+    pub(crate) properties: Properties,
+    pub(crate) features: Features,
+    pub(crate) events: Events,
+    pub(crate) keep_alive: KeepAlive,
+    known: Known,
+}
+
+/// What the host has been told, or can find out without an event.
+#[derive(Debug, PartialEq, Eq)]
+enum Known {
+    Namespaces(Vec<(u32, VolumeId, u64)>),
+    Subsystems(Vec<String>),
+}
+
+/// The keep-alive timer. Base 2.1 §3.9 "Keep Alive".
+#[derive(Debug)]
+pub(crate) struct KeepAlive {
+    /// As the host set it; 0: none.
+    kato_ms: u64,
+    deadline_ms: Option<u64>,
+    discovery: bool,
+}
+
+impl KeepAlive {
+    fn new(discovery: bool, kato_ms: u32, now_ms: u64) -> KeepAlive {
+        let mut timer = KeepAlive { kato_ms: 0, deadline_ms: None, discovery };
+        timer.set(kato_ms, now_ms);
+        timer
+    }
+
+    /// KATO, in milliseconds; rounded up to the granularity.
+    pub(crate) fn set(&mut self, kato_ms: u32, now_ms: u64) {
+        self.kato_ms = u64::from(kato_ms).next_multiple_of(KEEP_ALIVE_GRANULARITY_MS);
+        self.restart(now_ms);
+    }
+
+    /// A Keep Alive came.
+    pub(crate) fn restart(&mut self, now_ms: u64) {
+        let time_out_ms = match (self.kato_ms, self.discovery) {
+            (0, false) => None,
+            (0, true) => Some(DISCOVERY_IDLE_MS),
+            (kato_ms, _) => Some(kato_ms),
+        };
+        self.deadline_ms = time_out_ms.map(|time_out_ms| now_ms.saturating_add(time_out_ms));
+    }
+
+    /// A command came that is no Keep Alive: without a timer of the host's it is a sign of life all the same.
+    fn command_came(&mut self, now_ms: u64) {
+        if self.kato_ms == 0 {
+            self.restart(now_ms);
+        }
+    }
+
+    pub(crate) fn kato_ms(&self) -> u32 {
+        u32::try_from(self.kato_ms).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn deadline_ms(&self) -> Option<u64> {
+        self.deadline_ms
+    }
+}
+
+/// What to do with an admin command.
+#[derive(Debug)]
+pub(crate) enum AdminPlan {
+    /// It is done; Dword 0 of the completion.
+    Done(u32),
+    /// Send `len` bytes: `data`, and zeroes behind it.
+    Reply { data: Vec<u8>, len: usize },
+    /// This many bytes of payload are needed first.
+    Collect { len: usize },
+    /// It is answered when something happens.
+    Park,
+    /// Abort the command with this identifier on this queue.
+    Abort { sqid: u16, cid: u16 },
+}
+
+impl AdminQueue {
+    pub(crate) fn new<P: BlockPort>(
+        cx: &Context<'_, P>,
+        controller: Arc<Controller>,
+        kato_ms: u32,
+        local: SocketAddr,
+        portal: u16,
+    ) -> AdminQueue {
+        let keep_alive = KeepAlive::new(controller.is_discovery(), kato_ms, cx.now_ms);
+        let known = known(cx, &controller);
+        AdminQueue {
+            controller,
+            local,
+            portal,
+            properties: Properties::default(),
+            features: Features::default(),
+            events: Events::default(),
+            keep_alive,
+            known,
+        }
+    }
+
+    /// Judges a command, and does what can be done at once.
+    pub(crate) fn plan<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, sqe: &Sqe) -> Result<AdminPlan, Status> {
+        self.keep_alive.command_came(cx.now_ms);
+        let discovery = self.controller.is_discovery();
+        match sqe.opcode {
+            opcode::IDENTIFY => identify::execute(cx, self, sqe),
+            opcode::GET_LOG_PAGE => log_page::execute(cx, self, sqe),
+            opcode::SET_FEATURES => features::set(cx, self, sqe),
+            opcode::GET_FEATURES => features::get(self, sqe),
+            opcode::ABORT if !discovery => {
+                let [sqid_low, sqid_high, cid_low, cid_high] = sqe.cdw10.to_bytes();
+                Ok(AdminPlan::Abort {
+                    sqid: u16::from_le_bytes([sqid_low, sqid_high]),
+                    cid: u16::from_le_bytes([cid_low, cid_high]),
+                })
+            }
+            opcode::ASYNC_EVENT_REQUEST if self.events.is_full() => Err(Status::ASYNC_EVENT_LIMIT),
+            opcode::ASYNC_EVENT_REQUEST => Ok(AdminPlan::Park),
+            opcode::KEEP_ALIVE => {
+                self.keep_alive.restart(cx.now_ms);
+                Ok(AdminPlan::Done(0))
+            }
+            _ => Err(Status::INVALID_OPCODE),
+        }
+    }
+
+    /// Goes on with a command whose payload has come.
+    pub(crate) fn collected(&mut self, sqe: &Sqe, payload: &[u8]) -> Result<AdminPlan, Status> {
+        match sqe.opcode {
+            opcode::SET_FEATURES => features::set_with_data(self, sqe, payload),
+            _ => Err(Status::INVALID_OPCODE),
+        }
+    }
+
+    /// Forgets what a controller reset makes it forget. Base 2.1 §3.7.2 "Controller Level Reset".
+    pub(crate) fn reset<P: BlockPort>(&mut self, cx: &Context<'_, P>) {
+        self.features = Features::default();
+        self.events.reset();
+        self.known = known(cx, &self.controller);
+    }
+
+    /// Follows a change of the exports. `None`: the host has lost its access.
+    pub(crate) fn follow<P: BlockPort>(&mut self, cx: &Context<'_, P>) -> Option<()> {
+        if let Some(session) = self.controller.session() {
+            access(cx.exports, session)?;
+        }
+        let now = known(cx, &self.controller);
+        if let (Known::Namespaces(before), Known::Namespaces(after)) = (&self.known, &now) {
+            let gone = before.iter().filter(|entry| !after.contains(entry));
+            let come = after.iter().filter(|entry| !before.contains(entry));
+            let mut changed: Vec<u32> = gone.chain(come).map(|(nsid, ..)| *nsid).collect();
+            changed.sort_unstable();
+            changed.dedup();
+            if !changed.is_empty() {
+                self.events.namespaces_changed(&changed);
+                self.events.raise(Event::NamespaceAttribute, self.features.async_events());
+            }
+        } else if now != self.known {
+            self.events.raise(Event::DiscoveryLog, self.features.async_events());
+        }
+        self.known = now;
+        Some(())
+    }
+}
+
+fn known<P: BlockPort>(cx: &Context<'_, P>, controller: &Controller) -> Known {
+    match controller.session() {
+        Some(session) => {
+            let namespaces = access(cx.exports, session).into_iter().flat_map(|(subsystem, _)| {
+                subsystem.namespaces.values().map(|ns| (ns.nsid, ns.volume.id, ns.volume.block_count))
+            });
+            Known::Namespaces(namespaces.collect())
+        }
+        None => {
+            let visible = crate::discovery::visible_to(cx.exports, &controller.association.hostnqn);
+            Known::Subsystems(visible.map(|subsystem| subsystem.nqn.clone()).collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keep_alive_rounds_up_and_restarts() {
+        let mut timer = KeepAlive::new(false, 1_500, 100);
+        assert_eq!(timer.kato_ms(), 2_000);
+        assert_eq!(timer.deadline_ms(), Some(2_100));
+        timer.command_came(500);
+        assert_eq!(timer.deadline_ms(), Some(2_100), "only Keep Alive counts");
+        timer.restart(500);
+        assert_eq!(timer.deadline_ms(), Some(2_500));
+        timer.set(0, 600);
+        assert_eq!(timer.deadline_ms(), None);
+    }
+
+    #[test]
+    fn a_discovery_controller_without_a_timer_ends_when_idle() {
+        let mut timer = KeepAlive::new(true, 0, 0);
+        assert_eq!(timer.deadline_ms(), Some(DISCOVERY_IDLE_MS));
+        timer.command_came(10);
+        assert_eq!(timer.deadline_ms(), Some(DISCOVERY_IDLE_MS + 10));
+    }
+}

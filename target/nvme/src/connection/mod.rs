@@ -1,0 +1,297 @@
+//! One connection, one queue. NVMe/TCP 1.1 §3.3 "Transport Specific Content".
+//!
+//! ```text
+//! receive ─▶ framer ─▶ commands ─▶ plan ─▶ execute ─▶ block layer
+//!                └───── payload ──────────────┴──▶ (fill)   │
+//! poll_transmit ◀── outbox ◀── answers ◀── complete ◀───────┘
+//! ```
+//!
+//! Commands live in slots from their capsule until their response is put into a batch. Payload is never held here, but for
+//! the few commands that the block layer does not see.
+
+mod execute;
+mod plan;
+mod receive;
+mod transmit;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use holdfast_block::{
+    BlockPort, CounterBook, DigestCounters, Exports, HostBook, SessionBook, TicketId, TransmitSink,
+};
+
+use crate::admin::AdminQueue;
+use crate::directory::Directory;
+use crate::fabrics::connect::IoQueue;
+use crate::framer::{Digests, FrameError, Framer};
+use crate::limits::{HALF_OPEN_MS, QUEUE_ENTRIES_MAX};
+use crate::namespaces::Namespaces;
+use crate::slots::{SlotId, Slots};
+use crate::term::Fatal;
+use receive::Ingest;
+
+/// Everything around a connection, as it is at the time of a call.
+pub struct Context<'a, P: BlockPort> {
+    /// A clock that only goes forward, in milliseconds.
+    pub now_ms: u64,
+    /// Seconds since 1970-01-01 UTC, for what people read.
+    pub unix_seconds: u64,
+    /// What is exported to whom.
+    pub exports: &'a Exports,
+    /// The controllers of all cores.
+    pub directory: &'a Directory,
+    /// Hosts that nobody registered.
+    pub hosts: &'a HostBook,
+    /// Open sessions.
+    pub sessions: &'a SessionBook,
+    /// Counters.
+    pub counters: &'a CounterBook,
+    /// The block layer of this core.
+    pub port: &'a mut P,
+}
+
+/// What is known of a connection when its socket has been accepted.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionConfig {
+    /// The number under which completions find it: [`holdfast_block::Origin::connection`].
+    pub id: u64,
+    /// The host's address.
+    pub peer: SocketAddr,
+    /// Our address, as the host has connected to it.
+    pub local: SocketAddr,
+    /// The number of the portal, as in [`crate::DirectoryConfig::portals`].
+    pub portal: u16,
+    /// The clock.
+    pub now_ms: u64,
+}
+
+/// What is to become of the socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// It stays open.
+    Open,
+    /// To be closed as soon as [`Connection::poll_transmit`] has nothing more.
+    CloseAfterTransmit,
+    /// To be closed without sending anything more.
+    CloseNow,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Connection {
+    config: ConnectionConfig,
+    end: Disposition,
+    half_open_deadline_ms: Option<u64>,
+    framer: Framer,
+    digests: Digests,
+    /// Alignment of the data in C2HData PDUs, in bytes.
+    data_alignment: usize,
+    role: Role,
+    flow_control: bool,
+    entries: u16,
+    sq_head: u16,
+    slots: Slots,
+    ingest: Ingest,
+    namespaces: Namespaces,
+    digest_counters: Option<Arc<DigestCounters>>,
+    /// Whole PDUs that go out before everything else: ICResp, C2HTermReq.
+    urgent: Vec<u8>,
+    /// A C2HTermReq is the last thing that is sent.
+    terminated: bool,
+    outbox: VecDeque<Outgoing>,
+    /// Commands that wait for room, in order.
+    waiting: VecDeque<SlotId>,
+    /// Tickets whose data is on its way out.
+    in_flight: Vec<TicketId>,
+    /// Tickets of this connection that are alive.
+    tickets: usize,
+    /// Bytes of buffers that wait for H2CData or are being written.
+    reserved: usize,
+    /// Bytes of replies that are to be sent.
+    reply_bytes: usize,
+}
+
+/// What the connection is.
+#[derive(Debug)]
+enum Role {
+    /// No queue yet, or no more.
+    None,
+    Admin(Box<AdminQueue>),
+    Io(IoQueue),
+}
+
+/// Something to be sent.
+#[derive(Debug, Clone, Copy)]
+enum Outgoing {
+    R2t(SlotId),
+    Answer(SlotId),
+}
+
+impl Connection {
+    /// A connection that has just been accepted.
+    pub fn new(config: ConnectionConfig) -> Connection {
+        Connection {
+            config,
+            end: Disposition::Open,
+            half_open_deadline_ms: Some(config.now_ms.saturating_add(HALF_OPEN_MS)),
+            framer: Framer::new(),
+            digests: Digests::default(),
+            data_alignment: 4,
+            role: Role::None,
+            flow_control: true,
+            entries: QUEUE_ENTRIES_MAX,
+            sq_head: 0,
+            slots: Slots::new(QUEUE_ENTRIES_MAX),
+            ingest: Ingest::Idle,
+            namespaces: Namespaces::default(),
+            digest_counters: None,
+            urgent: Vec::new(),
+            terminated: false,
+            outbox: VecDeque::new(),
+            waiting: VecDeque::new(),
+            in_flight: Vec::new(),
+            tickets: 0,
+            reserved: 0,
+            reply_bytes: 0,
+        }
+    }
+
+    /// Takes bytes that came, in any cut.
+    pub fn receive<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, bytes: &[u8]) {
+        let mut input = bytes;
+        while self.end == Disposition::Open {
+            match self.framer.next(&mut input) {
+                Ok(Some(frame)) => self.take(cx, frame),
+                Ok(None) => return,
+                Err(FrameError::Close) => self.end = Disposition::CloseNow,
+                Err(FrameError::Terminate(fatal)) => self.terminate(fatal),
+            }
+        }
+    }
+
+    /// Takes a completion of one of this connection's commands.
+    pub fn complete<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, completion: holdfast_block::Completion) {
+        self.completed(cx, completion);
+    }
+
+    /// Puts the next batch into `sink`: at most [`crate::RESPONSES_PER_BATCH`] responses. `false`: there is nothing to send. To
+    /// be called only when no batch is in flight, that is after [`Connection::transmitted`] for the one before.
+    pub fn poll_transmit<P: BlockPort, T: TransmitSink>(
+        &mut self,
+        cx: &mut Context<'_, P>,
+        sink: &mut T,
+    ) -> bool {
+        self.end != Disposition::CloseNow && self.build_batch(cx, sink)
+    }
+
+    /// The batch has left: the blocks that it referred to may be used again.
+    pub fn transmitted<P: BlockPort>(&mut self, cx: &mut Context<'_, P>) {
+        self.tickets -= self.in_flight.len();
+        for ticket in self.in_flight.drain(..) {
+            cx.port.release(ticket);
+        }
+        self.admit_waiting(cx);
+    }
+
+    /// When [`Connection::tick`] has something to do.
+    pub fn deadline_ms(&self) -> Option<u64> {
+        match &self.role {
+            Role::Admin(queue) => queue.keep_alive.deadline_ms(),
+            Role::None | Role::Io(_) => self.half_open_deadline_ms,
+        }
+    }
+
+    /// Looks at the clock.
+    pub fn tick<P: BlockPort>(&mut self, cx: &mut Context<'_, P>) {
+        if self.deadline_ms().is_some_and(|deadline_ms| deadline_ms <= cx.now_ms) {
+            self.lose(cx);
+        }
+    }
+
+    /// Follows a change of the exports: events, lost access, volumes that went away or grew.
+    pub fn exports_changed<P: BlockPort>(&mut self, cx: &mut Context<'_, P>) {
+        let kept = match &mut self.role {
+            Role::None => Some(()),
+            Role::Admin(queue) => queue.follow(cx),
+            Role::Io(queue) => self.namespaces.follow(cx.port, cx.exports, &queue.session),
+        };
+        match kept {
+            Some(()) => self.tell_events(),
+            None => self.lose(cx),
+        }
+    }
+
+    /// Follows a change of the directory: an I/O queue ends with its controller.
+    pub fn directory_changed<P: BlockPort>(&mut self, cx: &mut Context<'_, P>) {
+        if let Role::Io(queue) = &self.role
+            && queue.epoch != queue.controller.epoch()
+        {
+            self.lose(cx);
+        }
+    }
+
+    /// What is to become of the socket.
+    pub fn disposition(&self) -> Disposition {
+        self.end
+    }
+
+    /// The socket is gone, with whatever batch was in flight: everything ends.
+    pub fn closed<P: BlockPort>(&mut self, cx: &mut Context<'_, P>) {
+        self.end = Disposition::CloseNow;
+        self.end_association(cx);
+        let ids: Vec<SlotId> = self.slots.in_use().collect();
+        for id in ids {
+            let slot = self.slots.get_mut(id);
+            match slot.ticket.take() {
+                Some(ticket) if slot.completed => cx.port.release(ticket),
+                Some(ticket) => cx.port.cancel(ticket),
+                None => {}
+            }
+            self.slots.free(id);
+        }
+        for ticket in self.in_flight.drain(..) {
+            cx.port.release(ticket);
+        }
+        self.outbox.clear();
+        self.waiting.clear();
+        self.ingest = Ingest::Idle;
+        self.tickets = 0;
+        self.reserved = 0;
+        self.namespaces.clear(cx.port);
+    }
+
+    /// Ends the connection with a C2HTermReq. Nothing else is sent any more.
+    fn terminate(&mut self, fatal: Fatal) {
+        self.end = Disposition::CloseAfterTransmit;
+        self.terminated = true;
+        self.urgent.clear();
+        fatal.write(self.framer.offending_header(), &mut self.urgent);
+        if fatal.status == crate::term::FatalStatus::HeaderDigest
+            && let Some(counters) = &self.digest_counters
+        {
+            counters.add_header();
+        }
+    }
+
+    /// Ends the connection without a word.
+    fn lose<P: BlockPort>(&mut self, cx: &mut Context<'_, P>) {
+        self.end = Disposition::CloseNow;
+        self.end_association(cx);
+    }
+
+    /// The queue ends; with an admin queue, its controller.
+    fn end_association<P: BlockPort>(&mut self, cx: &mut Context<'_, P>) {
+        match std::mem::replace(&mut self.role, Role::None) {
+            Role::None => {}
+            Role::Admin(queue) => {
+                cx.directory.remove(&queue.controller);
+                if let Some(session) = queue.controller.session() {
+                    cx.sessions.close(session.id);
+                }
+            }
+            Role::Io(queue) => queue.controller.disconnect_queue(queue.qid, queue.epoch),
+        }
+    }
+}

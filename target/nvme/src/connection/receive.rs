@@ -1,0 +1,171 @@
+//! What comes in: connection set-up, command capsules, payload. NVMe/TCP 1.1 §3.3.2 "Transport Initialization" and §3.5 "Data
+//! Transfer Model".
+
+use holdfast_block::BlockPort;
+
+use super::{Connection, Context, Disposition, Outgoing};
+use crate::framer::{Digests, Frame};
+use crate::limits::MAXH2CDATA;
+use crate::slots::{SlotId, State};
+use crate::status::Status;
+use crate::term::{Fatal, FatalStatus};
+use crate::wire::pdu::{DGST_DATA, DGST_HEADER, DataHeader, InitializeConnection, offset};
+use crate::wire::sqe::Sqe;
+use zerocopy::IntoBytes;
+
+/// Where the payload of the PDU in work goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ingest {
+    Idle,
+    /// Nowhere; then this command is answered.
+    Discard { then: SlotId },
+    /// In-capsule data, after so many bytes.
+    Capsule { slot: SlotId, skip: usize },
+    /// H2CData.
+    Transfer { slot: SlotId, last: bool },
+}
+
+impl Connection {
+    pub(super) fn take<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, frame: Frame<'_>) {
+        match frame {
+            Frame::Initialize(request) => self.initialize(&request),
+            Frame::Command { sqe, data_len } => self.take_command(cx, sqe, data_len),
+            Frame::HostData { header, last } => {
+                if let Err(fatal) = self.take_host_data(&header, last) {
+                    self.terminate(fatal);
+                }
+            }
+            Frame::Data(bytes) => self.take_payload(cx, bytes),
+            Frame::DataEnd { damaged } => self.end_payload(cx, damaged),
+            Frame::HostTerminates => self.end = Disposition::CloseNow,
+        }
+    }
+
+    /// Digests are on if the host wants them.
+    fn initialize(&mut self, request: &InitializeConnection) {
+        let header = request.dgst & DGST_HEADER != 0;
+        let data = request.dgst & DGST_DATA != 0;
+        self.digests = Digests { header, data };
+        self.data_alignment = (usize::from(request.pda) + 1) * 4;
+        self.framer.negotiated(self.digests);
+        let response = InitializeConnection::response(request.dgst, MAXH2CDATA);
+        self.urgent.extend_from_slice(response.as_bytes());
+    }
+
+    fn take_command<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, sqe: Sqe, data_len: usize) {
+        let Some((id, fresh)) = self.slots.insert(sqe) else {
+            // More commands than the queue has entries: the host does not know its queue.
+            return self.terminate(Fatal::new(FatalStatus::PduSequence));
+        };
+        let planned = if fresh { self.plan(cx, id, &sqe) } else { Err(Status::COMMAND_ID_CONFLICT.into()) };
+        match planned {
+            Ok(plan) => self.begin(cx, id, plan, data_len),
+            Err(refused) => self.settle(id, refused.status, refused.result.into(), data_len),
+        }
+    }
+
+    /// Answers a command, after its capsule's payload has been swallowed.
+    pub(super) fn settle(&mut self, id: SlotId, status: Status, result: u64, data_len: usize) {
+        let slot = self.slots.get_mut(id);
+        slot.status = status;
+        slot.result = result;
+        slot.transfer_len = 0;
+        slot.progress = 0;
+        self.send_after_payload(id, data_len);
+    }
+
+    /// Sends what the slot holds, after its capsule's payload has been swallowed.
+    pub(super) fn send_after_payload(&mut self, id: SlotId, data_len: usize) {
+        if data_len > 0 {
+            self.ingest = Ingest::Discard { then: id };
+        } else {
+            self.send(id);
+        }
+    }
+
+    pub(super) fn send(&mut self, id: SlotId) {
+        self.slots.get_mut(id).state = State::Answering;
+        self.outbox.push_back(Outgoing::Answer(id));
+    }
+
+    pub(super) fn expect_capsule_data(&mut self, id: SlotId, skip: usize) {
+        self.slots.get_mut(id).state = State::Arriving;
+        self.ingest = Ingest::Capsule { slot: id, skip };
+    }
+
+    /// §3.6.2.8 "Host to Controller Data Transfer PDU (H2CData)": of a command with an R2T, in order, within the R2T, and
+    /// the last one marked.
+    fn take_host_data(&mut self, header: &DataHeader, last: bool) -> Result<(), Fatal> {
+        let named = self.slots.named(header.ttag.get().into());
+        let named = named.filter(|id| self.slots.get(*id).state == State::Transferring);
+        let id = named.ok_or(Fatal::field(offset::TTAG))?;
+        let slot = self.slots.get(id);
+        if slot.sqe.cid != header.cccid {
+            return Err(Fatal::field(offset::CCCID));
+        }
+        if header.length.get() > MAXH2CDATA {
+            return Err(Fatal::new(FatalStatus::DataLimitExceeded));
+        }
+        let at = usize::try_from(header.offset.get()).ok();
+        let end = at.zip(usize::try_from(header.length.get()).ok()).and_then(|(at, len)| at.checked_add(len));
+        let end = end.filter(|end| *end <= slot.transfer_len).ok_or(Fatal::new(FatalStatus::DataOutOfRange))?;
+        if at != Some(slot.progress) || last != (end == slot.transfer_len) {
+            return Err(Fatal::new(FatalStatus::PduSequence));
+        }
+        self.ingest = Ingest::Transfer { slot: id, last };
+        Ok(())
+    }
+
+    fn take_payload<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, bytes: &[u8]) {
+        match &mut self.ingest {
+            Ingest::Idle | Ingest::Discard { .. } => {}
+            Ingest::Capsule { slot, skip } => {
+                let skipped = bytes.len().min(*skip);
+                *skip -= skipped;
+                let id = *slot;
+                self.fill(cx, id, bytes.get(skipped..).unwrap_or_default());
+            }
+            Ingest::Transfer { slot, .. } => {
+                let id = *slot;
+                self.fill(cx, id, bytes);
+            }
+        }
+    }
+
+    /// Hands on what a command still wants of some bytes.
+    fn fill<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, id: SlotId, bytes: &[u8]) {
+        let slot = self.slots.get_mut(id);
+        let wanted = slot.transfer_len.saturating_sub(slot.progress);
+        let bytes = bytes.get(..wanted).unwrap_or(bytes);
+        if bytes.is_empty() {
+            return;
+        }
+        match slot.ticket {
+            Some(ticket) => cx.port.fill(ticket, slot.progress, bytes),
+            None => slot.staging.extend_from_slice(bytes),
+        }
+        slot.progress += bytes.len();
+    }
+
+    fn end_payload<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, damaged: bool) {
+        if damaged && let Some(counters) = &self.digest_counters {
+            counters.add_data();
+        }
+        let (id, complete) = match std::mem::replace(&mut self.ingest, Ingest::Idle) {
+            Ingest::Idle => return,
+            Ingest::Discard { then } => return self.send(then),
+            Ingest::Capsule { slot, .. } => (slot, true),
+            Ingest::Transfer { slot, last } => (slot, last),
+        };
+        let slot = self.slots.get_mut(id);
+        if damaged {
+            slot.damaged = true;
+            if let Some(ticket) = slot.ticket {
+                cx.port.digest_failed(ticket);
+            }
+        }
+        if complete {
+            self.payload_complete(cx, id);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The controllers of all cores. Base 2.1 §3.1.1 "NVM Subsystem" and §3.1.2.1.2 "Controller ID": the dynamic controller model.
+//!
+//! Touched at Connect, at controller reset and when connections end; never per command.
+
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::controller::{Association, Controller};
+use crate::limits::CONTROLLERS_MAX;
+
+/// Where the target listens.
+#[derive(Debug, Clone)]
+pub struct Portal {
+    /// What discovery tells; `None`: the address that the asking host has connected to.
+    pub advertised: Option<SocketAddr>,
+    /// The socket's address, with its real port.
+    pub listening: SocketAddr,
+}
+
+/// What never changes while the target runs.
+#[derive(Debug, Clone)]
+pub struct DirectoryConfig {
+    /// First characters of every serial number; the subsystem's identifier follows. At most 4 characters count.
+    pub serial_prefix: String,
+    /// Model number, at most 40 characters.
+    pub model: String,
+    /// Firmware revision, at most 8 characters.
+    pub firmware: String,
+    /// All portals, in the order of their numbers.
+    pub portals: Vec<Portal>,
+}
+
+/// All controllers.
+#[derive(Debug)]
+pub struct Directory {
+    config: DirectoryConfig,
+    /// Goes up when queues of other connections have to end.
+    generation: AtomicU64,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    last_cntlid: u16,
+    controllers: Vec<Arc<Controller>>,
+}
+
+/// Highest CNTLID that may be given to a controller.
+const CNTLID_MAX: u16 = 0xffef;
+
+impl Directory {
+    /// A directory without controllers.
+    pub fn new(config: DirectoryConfig) -> Directory {
+        let inner = Mutex::new(Inner { last_cntlid: 0, controllers: Vec::new() });
+        Directory { config, generation: AtomicU64::new(0), inner }
+    }
+
+    /// Goes up when controllers were reset or ended: every connection then has to be told by
+    /// [`crate::Connection::directory_changed`].
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Acquire)
+    }
+
+    /// Number of controllers now, those for discovery included.
+    pub fn controllers(&self) -> usize {
+        self.lock().controllers.len()
+    }
+
+    pub(crate) fn config(&self) -> &DirectoryConfig {
+        &self.config
+    }
+
+    /// Makes a controller with a fresh CNTLID. `None`: there are too many, or `associate` declines.
+    pub(crate) fn create(&self, associate: impl FnOnce(u16) -> Option<Association>) -> Option<Arc<Controller>> {
+        let mut inner = self.lock();
+        if inner.controllers.len() >= CONTROLLERS_MAX {
+            return None;
+        }
+        let mut cntlid = inner.last_cntlid;
+        // Ends: there are more numbers than controllers.
+        loop {
+            cntlid = if cntlid >= CNTLID_MAX { 1 } else { cntlid + 1 };
+            if !inner.controllers.iter().any(|controller| controller.cntlid == cntlid) {
+                break;
+            }
+        }
+        let controller = Arc::new(Controller::new(cntlid, associate(cntlid)?));
+        inner.last_cntlid = cntlid;
+        inner.controllers.push(Arc::clone(&controller));
+        Some(controller)
+    }
+
+    /// The controller with this CNTLID.
+    pub(crate) fn find(&self, cntlid: u16) -> Option<Arc<Controller>> {
+        self.lock().controllers.iter().find(|controller| controller.cntlid == cntlid).cloned()
+    }
+
+    /// Ends the I/O queues of a controller, which stays.
+    pub(crate) fn reset(&self, controller: &Controller) {
+        controller.end_queues();
+        self.generation.fetch_add(1, Release);
+    }
+
+    /// Ends a controller.
+    pub(crate) fn remove(&self, controller: &Controller) {
+        self.lock().controllers.retain(|other| other.cntlid != controller.cntlid);
+        self.reset(controller);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

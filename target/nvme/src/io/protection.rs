@@ -1,0 +1,166 @@
+//! What a command's protection information fields mean. NVM Command Set 1.1 §5.3.2 "PRACT Bit", §5.3.3 "Control of Protection
+//! Information Checking - PRCHK", and §3.3 for each command.
+
+use holdfast_block::{Enforce, Layout, Operation};
+use holdfast_pi::{CheckPlan, InsertTags, NvmePi, PiFormat, validate_nvme};
+
+use crate::namespaces::Mapped;
+use crate::status::Status;
+use crate::wire::nvm::RangeFields;
+
+/// Layout on the wire, checks, and tags to insert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Protection {
+    pub(crate) layout: Layout,
+    pub(crate) plan: CheckPlan,
+    pub(crate) insert: Option<InsertTags>,
+}
+
+/// Decides for one command.
+pub(crate) fn of(operation: Operation, mapped: &Mapped, fields: &RangeFields) -> Result<Protection, Status> {
+    match (mapped.visible, mapped.volume.format) {
+        (Some(format), _) => visible(operation, mapped.enforce, format, fields),
+        (None, Some(format)) => Ok(hidden(operation, format, fields)),
+        (None, None) => Ok(Protection { layout: Layout::DataOnly, plan: CheckPlan::none(), insert: None }),
+    }
+}
+
+/// The host sees a format without metadata, so its PRINFO means nothing. Zeroes need no tuples: a deallocated block reads
+/// as zeroes for everybody.
+fn hidden(operation: Operation, format: PiFormat, fields: &RangeFields) -> Protection {
+    let writes = matches!(operation, Operation::Write);
+    let checks = matches!(operation, Operation::Read | Operation::Compare | Operation::Verify);
+    let plan = if checks { CheckPlan::for_plain_view(format, fields.lba.0) } else { CheckPlan::none() };
+    let insert = writes.then(|| InsertTags::plain(format, fields.lba.0));
+    Protection { layout: Layout::DataOnly, plan, insert }
+}
+
+/// The host sees tuples. Metadata is nothing but the tuple, so PRACT set means that none are on the wire.
+fn visible(
+    operation: Operation,
+    enforce: Enforce,
+    format: PiFormat,
+    fields: &RangeFields,
+) -> Result<Protection, Status> {
+    let (storage_tag, initial_ref) = format.split_space(fields.tag_space);
+    let pi = NvmePi {
+        pract: fields.pract,
+        prchk: fields.prchk,
+        stc: fields.storage_tag_check,
+        initial_ref,
+        app_tag: fields.app_tag,
+        app_mask: fields.app_mask,
+        storage_tag,
+        storage_mask: format.storage_tag_mask(),
+    };
+    match operation {
+        Operation::WriteZeroes => {
+            // §3.3.8 "Write Zeroes command": there is nothing to check.
+            if fields.prchk != 0 {
+                return Err(Status::INVALID_PROTECTION);
+            }
+            let insert = fields.pract.then(|| InsertTags::from_nvme(format, pi));
+            return Ok(Protection { layout: Layout::DataOnly, plan: CheckPlan::none(), insert });
+        }
+        Operation::Deallocate | Operation::Flush => {
+            return Ok(Protection { layout: Layout::DataOnly, plan: CheckPlan::none(), insert: None });
+        }
+        Operation::Read | Operation::Write | Operation::Compare | Operation::Verify => {}
+    }
+    let strips_nothing = matches!(operation, Operation::Compare | Operation::Verify);
+    if fields.pract && (strips_nothing || enforce == Enforce::RequirePi) {
+        return Err(Status::INVALID_PROTECTION);
+    }
+    if fields.pract && operation == Operation::Write {
+        let insert = Some(InsertTags::from_nvme(format, pi));
+        return Ok(Protection { layout: Layout::DataOnly, plan: CheckPlan::none(), insert });
+    }
+    validate_nvme(format, &pi, fields.lba.0).map_err(|_| Status::INVALID_PROTECTION)?;
+    let layout = if fields.pract { Layout::DataOnly } else { Layout::Interleaved };
+    Ok(Protection { layout, plan: CheckPlan::from_nvme(format, pi), insert: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_block::{BlockCount, Lba};
+    use holdfast_pi::{GuardKind, PiType};
+
+    fn format(kind: PiType) -> PiFormat {
+        PiFormat::new(kind, GuardKind::Crc16, 4096, 0).unwrap()
+    }
+
+    fn fields(pract: bool, prchk: u8, reference: u32) -> RangeFields {
+        RangeFields {
+            lba: Lba(0x1_0000_0007),
+            blocks: BlockCount::new(1),
+            force_unit_access: false,
+            pract,
+            prchk,
+            storage_tag_check: false,
+            tag_space: reference.into(),
+            app_tag: 0x1234,
+            app_mask: 0xffff,
+        }
+    }
+
+    fn decide(operation: Operation, pi_type: PiType, fields: RangeFields) -> Result<Protection, Status> {
+        visible(operation, Enforce::Any, format(pi_type), &fields)
+    }
+
+    #[test]
+    fn a_write_with_pract_inserts_the_commands_tags() {
+        let decided = decide(Operation::Write, PiType::Type1, fields(true, 0b111, 99)).unwrap();
+        assert_eq!(decided.layout, Layout::DataOnly);
+        assert_eq!(decided.insert, Some(InsertTags { app_tag: 0x1234, initial_ref: 99, storage_tag: 0 }));
+    }
+
+    #[test]
+    fn a_read_with_pract_is_checked_and_stripped() {
+        let decided = decide(Operation::Read, PiType::Type1, fields(true, 0b101, 7)).unwrap();
+        assert_eq!(decided.layout, Layout::DataOnly);
+        assert!(decided.plan.check_guard && decided.plan.check_ref && !decided.plan.check_app);
+        assert_eq!(decided.insert, None);
+    }
+
+    #[test]
+    fn type_1_wants_the_reference_tag_of_its_lba() {
+        let decided = decide(Operation::Write, PiType::Type1, fields(false, 0b001, 8));
+        assert_eq!(decided, Err(Status::INVALID_PROTECTION));
+        assert!(decide(Operation::Write, PiType::Type1, fields(false, 0b100, 8)).is_ok());
+        assert!(decide(Operation::Write, PiType::Type2, fields(false, 0b001, 8)).is_ok());
+    }
+
+    #[test]
+    fn type_3_has_no_reference_tag_check() {
+        let decided = decide(Operation::Read, PiType::Type3, fields(false, 0b001, 7));
+        assert_eq!(decided, Err(Status::INVALID_PROTECTION));
+    }
+
+    #[test]
+    fn write_zeroes_with_pract_makes_tuples_and_checks_nothing() {
+        let zeroes = Operation::WriteZeroes;
+        assert!(decide(zeroes, PiType::Type1, fields(true, 0, 7)).unwrap().insert.is_some());
+        assert!(decide(zeroes, PiType::Type1, fields(false, 0, 7)).unwrap().insert.is_none());
+        assert_eq!(decide(zeroes, PiType::Type1, fields(false, 0b100, 7)), Err(Status::INVALID_PROTECTION));
+    }
+
+    #[test]
+    fn require_pi_refuses_pract() {
+        for operation in [Operation::Read, Operation::Write, Operation::Compare, Operation::Verify] {
+            let format = format(PiType::Type1);
+            let decided = visible(operation, Enforce::RequirePi, format, &fields(true, 0b100, 7));
+            assert_eq!(decided, Err(Status::INVALID_PROTECTION));
+        }
+    }
+
+    #[test]
+    fn a_plain_view_ignores_prinfo() {
+        let decided = hidden(Operation::Write, format(PiType::Type3), &fields(false, 0b111, 1));
+        let all_ones = InsertTags { app_tag: 0, initial_ref: 0xffff_ffff, storage_tag: 0 };
+        assert_eq!(decided.insert, Some(all_ones));
+        let decided = hidden(Operation::Read, format(PiType::Type1), &fields(false, 0, 1));
+        assert!(decided.plan.check_guard && decided.plan.check_ref);
+        assert_eq!(decided.plan.initial_ref, 7);
+    }
+}

@@ -1,0 +1,79 @@
+//! Every limit of this front end, by name, with its reason.
+
+/// Most responses that go into one send. Fewer cost system calls, more make the host wait in lockstep.
+pub const RESPONSES_PER_BATCH: usize = 16;
+
+/// Payload bytes after which a batch is closed: bounds the pieces of one send (512-byte blocks with tuples
+/// are two pieces each) and lets other connections have their turn.
+pub(crate) const BATCH_BYTES_MAX: usize = 256 * 1024;
+
+/// Longest payload of one C2HData PDU. NVMe/TCP sets no limit; this one keeps a batch short and lets a host
+/// start to use a large read before its end was sent.
+pub(crate) const C2H_DATA_LEN_MAX: usize = 128 * 1024;
+
+/// MAXH2CDATA: longest payload of one H2CData PDU that we accept. A multiple of 4 and at least 4096.
+pub(crate) const MAXH2CDATA: u32 = 128 * 1024;
+
+/// Longest in-capsule data. The admin queue's is fixed by NVMe/TCP 1.1; the I/O queues' holds a 4 KiB block with
+/// its tuple, which is what most writes are.
+pub(crate) const IN_CAPSULE_LEN: usize = 8192;
+
+/// Entries of the longest queue (CAP.MQES + 1, MAXCMD): twice the depth that hosts use, so that depth 128 fits with
+/// room for flow control.
+pub(crate) const QUEUE_ENTRIES_MAX: u16 = 256;
+
+/// Most I/O queues of one controller: one per core of a large host.
+pub(crate) const IO_QUEUES_MAX: u16 = 64;
+
+/// MDTS, VSL and WZSL as powers of two in units of CAP.MPSMIN (4 KiB): 1 MiB of data.
+pub(crate) const TRANSFER_SIZE_SHIFT: u8 = 8;
+
+/// The same in bytes. Metadata is not counted (CTRATT.MEM).
+pub(crate) const TRANSFER_DATA_MAX: u64 = 1 << 20;
+
+/// Bytes of buffers that one connection may have reserved for data that it was asked for by R2T. Further writes wait in
+/// order. One command of any length is always admitted.
+pub(crate) const TRANSFER_RESERVED_MAX: usize = 32 << 20;
+
+/// Bytes of admin replies that one connection may have waiting to be sent.
+pub(crate) const REPLY_BYTES_MAX: usize = 4 << 20;
+
+/// Payload that an admin command or Dataset Management may bring.
+pub(crate) const STAGED_LEN_MAX: usize = 4096;
+
+/// A peer that has not come as far as a successful Connect after this time is disconnected.
+pub(crate) const HALF_OPEN_MS: u64 = 15_000;
+
+/// A discovery controller without keep-alive ends after this time without a command. Base 2.1 asks for at least
+/// two minutes.
+pub(crate) const DISCOVERY_IDLE_MS: u64 = 150_000;
+
+/// KAS: granularity of the keep-alive timer in units of 100 ms.
+pub(crate) const KEEP_ALIVE_GRANULARITY: u16 = 10;
+
+/// The same in milliseconds.
+pub(crate) const KEEP_ALIVE_GRANULARITY_MS: u64 = 1_000;
+
+/// Most Asynchronous Event Requests at a time (AERL + 1).
+pub(crate) const ASYNC_EVENTS_MAX: usize = 4;
+
+/// Most Abort commands at a time (ACL + 1). They end at once, so this is never reached.
+pub(crate) const ABORTS_MAX: u8 = 4;
+
+/// Entries of the error log (ELPE + 1).
+pub(crate) const ERROR_LOG_ENTRIES: u8 = 64;
+
+/// Highest NSID.
+pub(crate) const NAMESPACES_MAX: u32 = 1024;
+
+/// Entries of the changed namespace list; with more changes it says only that there were many.
+pub(crate) const CHANGED_NAMESPACES_MAX: usize = 1024;
+
+/// Most controllers of all subsystems at once, as many as there may be sessions.
+pub(crate) const CONTROLLERS_MAX: usize = 4096;
+
+/// CAP.TO and CRTO: units of 500 ms within which a controller is ready. It is at once.
+pub(crate) const READY_TIMEOUT: u8 = 20;
+
+/// Longest NVMe qualified name in bytes, without the terminating NUL.
+pub(crate) const NQN_LEN_MAX: usize = 223;

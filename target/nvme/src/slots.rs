@@ -1,0 +1,278 @@
+//! Commands in flight on one connection. Base 2.1 §3.3.3.1 "Submission Queue Entry": a Command Identifier is unique among the
+//! outstanding commands of its queue, and anything up to 16 bits.
+//!
+//! Slots are reused with what they own, so that a warm connection allocates nothing. A command is found by its CID through
+//! buckets over its low bits, which hosts number densely.
+
+use holdfast_block::{Command, TicketId};
+use zerocopy::FromZeros;
+
+use crate::io::Steps;
+use crate::status::Status;
+use crate::wire::sqe::Sqe;
+
+/// A slot, as its table numbers it. Also the transfer tag of the command's R2T.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SlotId(u16);
+
+impl SlotId {
+    pub(crate) fn get(self) -> u16 {
+        self.0
+    }
+}
+
+/// Where a command stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Free,
+    /// Its capsule's payload is coming in.
+    Arriving,
+    /// It waits for room.
+    Waiting,
+    /// Its R2T is to be sent.
+    R2tQueued,
+    /// Its payload is coming in H2CData.
+    Transferring,
+    /// The block layer is at it.
+    Executing,
+    /// An Asynchronous Event Request that waits for an event.
+    Parked,
+    /// Its response is to be sent, or on its way.
+    Answering,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Work {
+    /// Nothing of the block layer.
+    None,
+    /// One command.
+    Block(Command),
+    /// Several commands, one after another.
+    Steps(Steps),
+}
+
+/// A command in flight.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) sqe: Sqe,
+    pub(crate) state: State,
+    pub(crate) work: Work,
+    pub(crate) ticket: Option<TicketId>,
+    /// The ticket is completed and holds the data of a Read.
+    pub(crate) completed: bool,
+    /// Bytes that the command moves.
+    pub(crate) transfer_len: usize,
+    /// How many of them have been moved.
+    pub(crate) progress: usize,
+    /// Bytes that count against the connection's limit of reserved buffers.
+    pub(crate) reserved: usize,
+    /// A piece of the payload came damaged.
+    pub(crate) damaged: bool,
+    /// Payload of commands that the block layer does not see, or the data of a reply.
+    pub(crate) staging: Vec<u8>,
+    pub(crate) status: Status,
+    /// Dwords 0 and 1 of the completion.
+    pub(crate) result: u64,
+    /// In the CID buckets. Not so for the answer to a command whose CID was taken.
+    listed: bool,
+    next: u16,
+}
+
+/// Buckets of CIDs: as many as a queue has entries.
+const BUCKETS: u16 = 256;
+/// The end of a bucket's list.
+const NONE: u16 = u16::MAX;
+/// Capacity that a slot's staging may keep when it is freed.
+const STAGING_KEPT: usize = 4096;
+
+/// The commands in flight.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    slots: Vec<Slot>,
+    free: Vec<u16>,
+    buckets: Vec<u16>,
+    limit: u16,
+}
+
+impl Slots {
+    pub(crate) fn new(limit: u16) -> Slots {
+        Slots { slots: Vec::new(), free: Vec::new(), buckets: vec![NONE; usize::from(BUCKETS)], limit }
+    }
+
+    /// Most commands at once from here on.
+    pub(crate) fn set_limit(&mut self, limit: u16) {
+        self.limit = limit;
+    }
+
+    /// A slot for a command; `None` when the queue is overrun. Whether its CID was free comes with it.
+    pub(crate) fn insert(&mut self, sqe: Sqe) -> Option<(SlotId, bool)> {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => {
+                let index = u16::try_from(self.slots.len()).ok().filter(|index| *index < self.limit)?;
+                self.slots.push(Slot::new());
+                index
+            }
+        };
+        let cid = sqe.cid.get();
+        let listed = self.find(cid).is_none();
+        let bucket = self.buckets.get_mut(usize::from(cid % BUCKETS));
+        let head = match bucket {
+            Some(bucket) if listed => std::mem::replace(bucket, index),
+            _ => NONE,
+        };
+        let slot = self.get_mut(SlotId(index));
+        slot.sqe = sqe;
+        slot.listed = listed;
+        slot.next = head;
+        slot.state = State::Arriving;
+        Some((SlotId(index), listed))
+    }
+
+    /// The command with this CID.
+    pub(crate) fn find(&self, cid: u16) -> Option<SlotId> {
+        let mut index = self.buckets.get(usize::from(cid % BUCKETS)).copied()?;
+        // Ends: a list has no more members than there are slots, and each of them once.
+        while let Some(slot) = self.slots.get(usize::from(index)) {
+            if slot.sqe.cid.get() == cid {
+                return Some(SlotId(index));
+            }
+            index = slot.next;
+        }
+        None
+    }
+
+    /// The slot that a peer or a completion names, if it is in use.
+    pub(crate) fn named(&self, index: u32) -> Option<SlotId> {
+        let index = u16::try_from(index).ok()?;
+        let slot = self.slots.get(usize::from(index))?;
+        (slot.state != State::Free).then_some(SlotId(index))
+    }
+
+    pub(crate) fn get(&self, id: SlotId) -> &Slot {
+        self.slots.get(usize::from(id.0)).expect("slot numbers come from this table, which never shrinks")
+    }
+
+    pub(crate) fn get_mut(&mut self, id: SlotId) -> &mut Slot {
+        self.slots.get_mut(usize::from(id.0)).expect("slot numbers come from this table, which never shrinks")
+    }
+
+    /// Ends a command. Its ticket has been taken care of.
+    pub(crate) fn free(&mut self, id: SlotId) {
+        let slot = self.get_mut(id);
+        debug_assert!(slot.state != State::Free && slot.ticket.is_none());
+        let (cid, listed, next) = (slot.sqe.cid.get(), slot.listed, slot.next);
+        slot.clear();
+        if listed {
+            self.unlist(id.0, cid, next);
+        }
+        self.free.push(id.0);
+    }
+
+    /// All commands in flight.
+    pub(crate) fn in_use(&self) -> impl Iterator<Item = SlotId> + '_ {
+        let used = self.slots.iter().enumerate().filter(|(_, slot)| slot.state != State::Free);
+        used.filter_map(|(index, _)| u16::try_from(index).ok().map(SlotId))
+    }
+
+    fn unlist(&mut self, index: u16, cid: u16, next: u16) {
+        let Some(bucket) = self.buckets.get_mut(usize::from(cid % BUCKETS)) else { return };
+        if *bucket == index {
+            *bucket = next;
+            return;
+        }
+        let mut at = *bucket;
+        while let Some(slot) = self.slots.get_mut(usize::from(at)) {
+            if slot.next == index {
+                slot.next = next;
+                return;
+            }
+            at = slot.next;
+        }
+    }
+}
+
+impl Slot {
+    fn new() -> Slot {
+        Slot {
+            sqe: Sqe::new_zeroed(),
+            state: State::Free,
+            work: Work::None,
+            ticket: None,
+            completed: false,
+            transfer_len: 0,
+            progress: 0,
+            reserved: 0,
+            damaged: false,
+            staging: Vec::new(),
+            status: Status::SUCCESS,
+            result: 0,
+            listed: false,
+            next: NONE,
+        }
+    }
+
+    fn clear(&mut self) {
+        let mut staging = std::mem::take(&mut self.staging);
+        staging.clear();
+        staging.shrink_to(STAGING_KEPT);
+        *self = Slot { staging, ..Slot::new() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    fn sqe(cid: u16) -> Sqe {
+        let mut sqe = Sqe::new_zeroed();
+        sqe.cid.set(cid);
+        sqe
+    }
+
+    #[test]
+    fn a_full_table_takes_no_more() {
+        let mut slots = Slots::new(2);
+        assert!(slots.insert(sqe(1)).is_some());
+        let (second, _) = slots.insert(sqe(2)).unwrap();
+        assert!(slots.insert(sqe(3)).is_none());
+        slots.free(second);
+        assert!(slots.insert(sqe(3)).is_some());
+    }
+
+    #[test]
+    fn a_taken_cid_is_noticed_and_the_first_command_stays() {
+        let mut slots = Slots::new(8);
+        let (first, fresh) = slots.insert(sqe(7)).unwrap();
+        assert!(fresh);
+        let (second, fresh) = slots.insert(sqe(7)).unwrap();
+        assert!(!fresh);
+        slots.free(second);
+        assert_eq!(slots.find(7), Some(first));
+    }
+
+    proptest! {
+        #[test]
+        fn cids_are_found_as_in_a_map(steps in prop::collection::vec((any::<bool>(), 0_u16..1024), 0..400)) {
+            let mut slots = Slots::new(256);
+            let mut model = HashMap::new();
+            for (insert, cid) in steps {
+                if insert && !model.contains_key(&cid) {
+                    if let Some((id, fresh)) = slots.insert(sqe(cid)) {
+                        prop_assert!(fresh);
+                        model.insert(cid, id);
+                    } else {
+                        prop_assert_eq!(model.len(), 256);
+                    }
+                } else if let Some(id) = model.remove(&cid) {
+                    slots.free(id);
+                }
+                prop_assert_eq!(slots.find(cid), model.get(&cid).copied());
+            }
+            prop_assert_eq!(slots.in_use().count(), model.len());
+        }
+    }
+}

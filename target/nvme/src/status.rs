@@ -1,0 +1,131 @@
+//! Completion status. Base 2.1 §4.2.3 "Status Field Definition"; NVM Command Set 1.1 §3.1.2 "Completion Queue Entry".
+
+use holdfast_block::{BlockError, Operation};
+use holdfast_pi::Tag;
+
+/// Status Code Type, Status Code and Do Not Retry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Status {
+    code_type: u8,
+    code: u8,
+    do_not_retry: bool,
+}
+
+const GENERIC: u8 = 0;
+const COMMAND_SPECIFIC: u8 = 1;
+const MEDIA: u8 = 2;
+
+const fn fatal(code_type: u8, code: u8) -> Status {
+    Status { code_type, code, do_not_retry: true }
+}
+
+const fn again(code_type: u8, code: u8) -> Status {
+    Status { code_type, code, do_not_retry: false }
+}
+
+impl Status {
+    pub(crate) const SUCCESS: Status = again(GENERIC, 0x00);
+    pub(crate) const INVALID_OPCODE: Status = fatal(GENERIC, 0x01);
+    pub(crate) const INVALID_FIELD: Status = fatal(GENERIC, 0x02);
+    pub(crate) const COMMAND_ID_CONFLICT: Status = fatal(GENERIC, 0x03);
+    pub(crate) const INTERNAL_ERROR: Status = again(GENERIC, 0x06);
+    pub(crate) const ABORT_REQUESTED: Status = again(GENERIC, 0x07);
+    pub(crate) const INVALID_NAMESPACE: Status = fatal(GENERIC, 0x0b);
+    pub(crate) const COMMAND_SEQUENCE: Status = fatal(GENERIC, 0x0c);
+    pub(crate) const DATA_SGL_LENGTH: Status = fatal(GENERIC, 0x0f);
+    pub(crate) const SGL_DESCRIPTOR_TYPE: Status = fatal(GENERIC, 0x11);
+    pub(crate) const SGL_OFFSET: Status = fatal(GENERIC, 0x16);
+    pub(crate) const COMMAND_INTERRUPTED: Status = again(GENERIC, 0x21);
+    pub(crate) const TRANSIENT_TRANSPORT: Status = again(GENERIC, 0x22);
+    pub(crate) const LBA_OUT_OF_RANGE: Status = fatal(GENERIC, 0x80);
+    pub(crate) const CAPACITY_EXCEEDED: Status = fatal(GENERIC, 0x81);
+    pub(crate) const NAMESPACE_NOT_READY: Status = again(GENERIC, 0x82);
+
+    pub(crate) const ASYNC_EVENT_LIMIT: Status = fatal(COMMAND_SPECIFIC, 0x05);
+    pub(crate) const INVALID_LOG_PAGE: Status = fatal(COMMAND_SPECIFIC, 0x09);
+    pub(crate) const FEATURE_NOT_SAVEABLE: Status = fatal(COMMAND_SPECIFIC, 0x0d);
+    pub(crate) const FEATURE_NOT_CHANGEABLE: Status = fatal(COMMAND_SPECIFIC, 0x0e);
+    pub(crate) const CONNECT_INCOMPATIBLE_FORMAT: Status = fatal(COMMAND_SPECIFIC, 0x80);
+    pub(crate) const CONNECT_CONTROLLER_BUSY: Status = again(COMMAND_SPECIFIC, 0x81);
+    pub(crate) const CONNECT_INVALID_PARAMETERS: Status = fatal(COMMAND_SPECIFIC, 0x82);
+    pub(crate) const CONNECT_INVALID_HOST: Status = fatal(COMMAND_SPECIFIC, 0x84);
+    pub(crate) const INVALID_QUEUE_TYPE: Status = fatal(COMMAND_SPECIFIC, 0x85);
+    pub(crate) const INVALID_PROTECTION: Status = fatal(COMMAND_SPECIFIC, 0x81);
+
+    const UNRECOVERED_READ: Status = fatal(MEDIA, 0x81);
+    const MISCOMPARE: Status = fatal(MEDIA, 0x85);
+
+    /// How a failure of the block layer shows. Failed checks of a Write are not to be retried: the host would send the
+    /// same tuples again.
+    pub(crate) fn from_block(error: BlockError, operation: Operation) -> Status {
+        match error {
+            BlockError::OutOfRange => Status::LBA_OUT_OF_RANGE,
+            BlockError::Protection(fault) => {
+                let code = match fault.tag {
+                    Tag::Guard => 0x82,
+                    Tag::App => 0x83,
+                    Tag::Ref => 0x84,
+                    Tag::Storage => 0x88,
+                };
+                Status { code_type: MEDIA, code, do_not_retry: matches!(operation, Operation::Write) }
+            }
+            BlockError::InvalidProtection => Status::INVALID_PROTECTION,
+            BlockError::Miscompare => Status::MISCOMPARE,
+            BlockError::NoRoom => Status::CAPACITY_EXCEEDED,
+            BlockError::Busy => Status::COMMAND_INTERRUPTED,
+            BlockError::Media => Status::UNRECOVERED_READ,
+            BlockError::Gone => Status::NAMESPACE_NOT_READY,
+            BlockError::Digest => Status::TRANSIENT_TRANSPORT,
+            BlockError::Internal => Status::INTERNAL_ERROR,
+        }
+    }
+
+    /// The same without Do Not Retry: for what another attempt may find different.
+    pub(crate) const fn retryable(self) -> Status {
+        again(self.code_type, self.code)
+    }
+
+    pub(crate) fn is_success(self) -> bool {
+        self == Status::SUCCESS
+    }
+
+    /// The upper half of Dword 3 of the completion: phase tag 0 (Fabrics has none), SC, SCT, no retry delay, DNR.
+    pub(crate) fn to_wire(self) -> u16 {
+        (u16::from(self.code) << 1) | (u16::from(self.code_type) << 9) | (u16::from(self.do_not_retry) << 15)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_pi::Fault;
+
+    fn protection(tag: Tag) -> BlockError {
+        BlockError::Protection(Fault { block_index: 0, tag, expected: 1, actual: 2 })
+    }
+
+    #[test]
+    fn success_is_all_zero() {
+        assert_eq!(Status::SUCCESS.to_wire(), 0);
+    }
+
+    #[test]
+    fn failed_checks_of_writes_are_not_to_be_retried() {
+        for (tag, code) in [(Tag::Guard, 0x82), (Tag::App, 0x83), (Tag::Ref, 0x84), (Tag::Storage, 0x88)] {
+            let wire = Status::from_block(protection(tag), Operation::Write).to_wire();
+            assert_eq!(wire, 0x8000 | (2 << 9) | (code << 1));
+        }
+    }
+
+    #[test]
+    fn failed_checks_of_reads_may_be_retried() {
+        let wire = Status::from_block(protection(Tag::Guard), Operation::Read).to_wire();
+        assert_eq!(wire, (2 << 9) | (0x82 << 1));
+    }
+
+    #[test]
+    fn a_damaged_payload_is_a_transient_transport_error() {
+        let wire = Status::from_block(BlockError::Digest, Operation::Write).to_wire();
+        assert_eq!(wire, 0x22 << 1);
+    }
+}

@@ -1,0 +1,282 @@
+//! All pools of one core, as the block layer sees them.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+
+use holdfast_block::{
+    BlockCount, BlockRecord, Geometry, Location, PoolId, SlotRef, Store, StoreDone, StoreError, StoreOp,
+    Usage, VolumeId,
+};
+
+use crate::memory::VolumeIndex;
+use crate::{MemoryPool, PoolError, PoolMemory, VolumeSpec, VolumeState};
+
+/// The pools of one core. Operations on memory pools complete at once, but for deallocations of large ranges;
+/// all completions are taken with [`Store::poll`].
+///
+/// [`Store::poll`] works on what is left only when it has no completion to give, one slice a call. A caller that
+/// is about to sleep asks [`Stores::has_work`] first.
+#[derive(Debug)]
+pub struct Stores<M> {
+    pools: Vec<Placed<M>>,
+    /// Where each volume is, sorted by identifier. Deleted volumes stay in it until it is made anew.
+    index: Vec<(VolumeId, Place)>,
+    /// The volume that was asked for last: several questions are asked for each block of an I/O.
+    last: Cell<Option<(VolumeId, Place)>>,
+    done: VecDeque<StoreDone>,
+}
+
+#[derive(Debug)]
+struct Placed<M> {
+    region: u16,
+    pool: MemoryPool<M>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    pool: usize,
+    volume: VolumeIndex,
+}
+
+impl<M: PoolMemory> Default for Stores<M> {
+    fn default() -> Self {
+        Stores::new()
+    }
+}
+
+impl<M: PoolMemory> Stores<M> {
+    /// No pool yet.
+    pub fn new() -> Self {
+        Stores { pools: Vec::new(), index: Vec::new(), last: Cell::new(None), done: VecDeque::new() }
+    }
+
+    /// Takes a pool in. `region` is what [`Location`]s in it will say.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::PoolExists`], [`PoolError::VolumeExists`]: the identifiers are in use here already.
+    pub fn add_pool(&mut self, region: u16, pool: MemoryPool<M>) -> Result<(), PoolError> {
+        if self.pool(pool.id()).is_some() {
+            return Err(PoolError::PoolExists(pool.id()));
+        }
+        if let Some((twice, _)) = pool.places().find(|(id, _)| self.place(*id).is_some()) {
+            return Err(PoolError::VolumeExists(twice));
+        }
+        self.pools.push(Placed { region, pool });
+        self.reindex();
+        Ok(())
+    }
+
+    /// Takes a pool out.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::NoPool`]; [`PoolError::InUse`] while it holds volumes, or is still freeing a deleted one.
+    pub fn remove_pool(&mut self, id: PoolId) -> Result<MemoryPool<M>, PoolError> {
+        let position = self.pools.iter().position(|placed| placed.pool.id() == id);
+        let position = position.ok_or(PoolError::NoPool(id))?;
+        if self.pools.get(position).is_some_and(|placed| !placed.pool.is_unused()) {
+            return Err(PoolError::InUse(id));
+        }
+        let mut placed = self.pools.remove(position);
+        while let Some(done) = placed.pool.take_finished() {
+            self.done.push_back(done);
+        }
+        self.reindex();
+        Ok(placed.pool)
+    }
+
+    /// One of the pools.
+    pub fn pool(&self, id: PoolId) -> Option<&MemoryPool<M>> {
+        self.pools.iter().map(|placed| &placed.pool).find(|pool| pool.id() == id)
+    }
+
+    /// All pools.
+    pub fn pools(&self) -> impl Iterator<Item = &MemoryPool<M>> {
+        self.pools.iter().map(|placed| &placed.pool)
+    }
+
+    /// All volumes with the pools they are in.
+    pub fn volumes(&self) -> impl Iterator<Item = (PoolId, VolumeState)> {
+        self.pools().flat_map(|pool| pool.volumes().map(|volume| (pool.id(), volume)))
+    }
+
+    /// Makes an empty volume. Errors as of [`MemoryPool::create_volume`], and [`PoolError::NoPool`].
+    pub fn create_volume(&mut self, pool: PoolId, spec: &VolumeSpec) -> Result<(), PoolError> {
+        if self.place(spec.id).is_some() {
+            return Err(PoolError::VolumeExists(spec.id));
+        }
+        let placed = self.pools.iter_mut().find(|placed| placed.pool.id() == pool);
+        placed.ok_or(PoolError::NoPool(pool))?.pool.create_volume(spec)?;
+        self.reindex();
+        Ok(())
+    }
+
+    /// Makes a volume longer. Errors as of [`MemoryPool::grow_volume`].
+    pub fn grow_volume(&mut self, volume: VolumeId, block_count: u64) -> Result<(), PoolError> {
+        let (pool, _) = self.at_mut(volume).ok_or(PoolError::NoVolume(volume))?;
+        pool.grow_volume(volume, block_count)
+    }
+
+    /// Deletes a volume. Errors as of [`MemoryPool::delete_volume`].
+    pub fn delete_volume(&mut self, volume: VolumeId) -> Result<(), PoolError> {
+        let (pool, _) = self.at_mut(volume).ok_or(PoolError::NoVolume(volume))?;
+        pool.delete_volume(volume)
+    }
+
+    /// Whether [`Store::poll`] has anything to give or to do.
+    pub fn has_work(&self) -> bool {
+        !self.done.is_empty() || self.pools().any(MemoryPool::has_work)
+    }
+
+    fn reindex(&mut self) {
+        self.last.set(None);
+        self.index.clear();
+        for (pool, placed) in self.pools.iter().enumerate() {
+            self.index.extend(placed.pool.places().map(|(id, volume)| (id, Place { pool, volume })));
+        }
+        self.index.sort_unstable_by_key(|(id, _)| *id);
+    }
+
+    /// Where a volume is, or one that was deleted while somebody holds slots of it.
+    fn place(&self, id: VolumeId) -> Option<Place> {
+        let place = match self.last.get() {
+            Some((last, place)) if last == id => place,
+            _ => {
+                let found = self.index.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+                let (_, place) = *self.index.get(found)?;
+                self.last.set(Some((id, place)));
+                place
+            }
+        };
+        self.pools.get(place.pool)?.pool.is_at(place.volume, id).then_some(place)
+    }
+
+    fn at(&self, id: VolumeId) -> Option<(&Placed<M>, VolumeIndex)> {
+        let Place { pool, volume } = self.place(id)?;
+        Some((self.pools.get(pool)?, volume))
+    }
+
+    fn at_mut(&mut self, id: VolumeId) -> Option<(&mut MemoryPool<M>, VolumeIndex)> {
+        let Place { pool, volume } = self.place(id)?;
+        Some((&mut self.pools.get_mut(pool)?.pool, volume))
+    }
+
+    fn complete(&mut self, token: u32, slots: Vec<SlotRef>, result: Result<(), StoreError>) {
+        self.done.push_back(StoreDone { token, slots, result });
+    }
+}
+
+impl<M: PoolMemory> Store for Stores<M> {
+    fn geometry(&self, volume: VolumeId) -> Option<Geometry> {
+        let (placed, index) = self.at(volume)?;
+        placed.pool.geometry(index)
+    }
+
+    fn usage(&self, volume: VolumeId) -> Option<Usage> {
+        let (placed, index) = self.at(volume)?;
+        placed.pool.volume_usage(index)
+    }
+
+    fn reserve(
+        &mut self,
+        volume: VolumeId,
+        blocks: BlockCount,
+        slots: &mut Vec<SlotRef>,
+    ) -> Result<(), StoreError> {
+        let (pool, index) = self.at_mut(volume).ok_or(StoreError::NoVolume)?;
+        pool.reserve(index, blocks, slots)
+    }
+
+    fn unreserve(&mut self, volume: VolumeId, slots: &[SlotRef]) {
+        if let Some((pool, index)) = self.at_mut(volume) {
+            pool.unreserve(index, slots);
+        }
+    }
+
+    fn data_mut(&mut self, volume: VolumeId, slot: SlotRef) -> Option<&mut [u8]> {
+        let (pool, index) = self.at_mut(volume)?;
+        pool.data_mut(index, slot)
+    }
+
+    fn set_record(&mut self, volume: VolumeId, slot: SlotRef, record: &BlockRecord) {
+        if let Some((pool, index)) = self.at_mut(volume) {
+            pool.set_record(index, slot, record);
+        }
+    }
+
+    fn data(&self, volume: VolumeId, slot: SlotRef) -> Option<&[u8]> {
+        let (placed, index) = self.at(volume)?;
+        placed.pool.data(index, slot)
+    }
+
+    fn record(&self, volume: VolumeId, slot: SlotRef) -> BlockRecord {
+        match self.at(volume) {
+            Some((placed, index)) => placed.pool.record(index, slot),
+            None => BlockRecord::hole(),
+        }
+    }
+
+    fn location(&self, volume: VolumeId, slot: SlotRef) -> Option<Location> {
+        let (placed, index) = self.at(volume)?;
+        Some(Location { region: placed.region, offset: placed.pool.data_offset(index, slot)? })
+    }
+
+    fn submit(&mut self, op: StoreOp) {
+        match op {
+            // Published words are as durable as this medium gets.
+            StoreOp::Publish { token, volume, lba, slots, durable: _ } => {
+                let result = match self.at_mut(volume) {
+                    Some((pool, index)) => pool.publish(index, lba, &slots),
+                    None => Err(StoreError::NoVolume),
+                };
+                self.complete(token, slots, result);
+            }
+            StoreOp::Read { token, volume, lba, blocks, mut slots } => {
+                let result = match self.at_mut(volume) {
+                    Some((pool, index)) => pool.read(index, lba, blocks, &mut slots),
+                    None => Err(StoreError::NoVolume),
+                };
+                self.complete(token, slots, result);
+            }
+            StoreOp::Deallocate { token, volume, lba, blocks, slots } => match self.at_mut(volume) {
+                Some((pool, index)) => pool.deallocate(index, lba, blocks, token, slots),
+                None => self.complete(token, slots, Err(StoreError::NoVolume)),
+            },
+            StoreOp::Flush { token, volume, slots } => {
+                let there = self.geometry(volume).is_some();
+                self.complete(token, slots, if there { Ok(()) } else { Err(StoreError::NoVolume) });
+            }
+        }
+    }
+
+    fn poll(&mut self) -> Option<StoreDone> {
+        if let Some(done) = self.done.pop_front() {
+            return Some(done);
+        }
+        for placed in &mut self.pools {
+            if let Some(done) = placed.pool.take_finished() {
+                return Some(done);
+            }
+        }
+        for placed in &mut self.pools {
+            placed.pool.work();
+        }
+        self.pools.iter_mut().find_map(|placed| placed.pool.take_finished())
+    }
+
+    fn unpin(&mut self, volume: VolumeId, slots: &[SlotRef]) {
+        if let Some((pool, index)) = self.at_mut(volume) {
+            pool.unpin(index, slots);
+        }
+    }
+}
+
+#[cfg(test)]
+impl<M: PoolMemory> Stores<M> {
+    /// The only pool, as it is: what another process would find.
+    pub(crate) fn into_pool(mut self) -> MemoryPool<M> {
+        assert_eq!(self.pools.len(), 1);
+        self.pools.remove(0).pool
+    }
+}

@@ -1,0 +1,109 @@
+//! What survives the death of a plane, and what the end of the whole appliance takes.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use holdfast_e2e::{Appliance, HostIdentity, Plane, Share, View, counter, eventually};
+use holdfast_testkit::pi::{PiFormat, Tags};
+use holdfast_testkit::{Io, Options, Session};
+use serde_json::Value;
+
+const BLOCK_BYTES: usize = 4096;
+const WIRE_BYTES: usize = BLOCK_BYTES + 8;
+const BLOCKS: u32 = 16;
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn blocks(seed: u8) -> Vec<u8> {
+    let data = vec![seed; BLOCK_BYTES * 16];
+    PiFormat::default().protect(&data, BLOCK_BYTES, Tags::counting(0))
+}
+
+fn checked() -> Io {
+    Io::at(0, BLOCKS).check_guard().check_ref().ref_tag(0)
+}
+
+fn connect(appliance: &Appliance, host: &HostIdentity, share: &Share) -> Result<Session> {
+    let target = ("127.0.0.1", appliance.nvme_port());
+    let open = || Ok(Some(Session::open(target, &host.nqn, &share.nqn, Options::default())?));
+    eventually(LIMIT, "the target to take a session", open)
+}
+
+fn read(session: &mut Session) -> Result<Vec<u8>> {
+    Ok(session.io(1).read(1, &checked(), WIRE_BYTES * 16)?.ok()?.data)
+}
+
+fn start(name: &str) -> Result<(Appliance, HostIdentity, Share)> {
+    let appliance = Appliance::start(name)?;
+    let host = HostIdentity::numbered(31);
+    let share = appliance.share("kept", 16, 4096)?;
+    appliance.admit("keeper", &host, &share, View::Pi)?;
+    Ok((appliance, host, share))
+}
+
+#[test]
+fn blocks_tuples_and_counters_survive_a_kill_of_the_target() -> Result<()> {
+    let (appliance, host, share) = start("kill_target")?;
+    let mut session = connect(&appliance, &host, &share)?;
+    session.io(1).write(1, &checked(), &blocks(7))?.ok()?;
+    let written = || {
+        let counters = appliance.counters("keeper", &share)?;
+        Ok((counter(&counters, "write", "blocks_checked")? == u64::from(BLOCKS)).then_some(()))
+    };
+    eventually(LIMIT, "the counters", written)?;
+    // The target writes its counters down once a second; the kill may take what is younger.
+    std::thread::sleep(Duration::from_millis(1500));
+    for _ in 0..3 {
+        appliance.kill(Plane::Data)?;
+        let mut again = connect(&appliance, &host, &share)?;
+        ensure!(read(&mut again)? == blocks(7), "the blocks changed");
+        again.close()?;
+    }
+    eventually(LIMIT, "the counters after the kill", written)?;
+    appliance.stop()
+}
+
+#[test]
+fn intent_survives_a_kill_of_the_control_plane_and_io_does_not_notice() -> Result<()> {
+    let (appliance, host, share) = start("kill_control")?;
+    let mut session = connect(&appliance, &host, &share)?;
+    session.io(1).write(1, &checked(), &blocks(9))?.ok()?;
+    appliance.kill(Plane::Control)?;
+    ensure!(read(&mut session)? == blocks(9), "the blocks changed");
+    let seen = || {
+        let volume = appliance.rest().get("/volumes/kept")?;
+        Ok((volume.get("uuid").and_then(Value::as_str) == Some(&share.uuid)).then_some(()))
+    };
+    eventually(LIMIT, "the API", seen)?;
+    appliance.share("later", 16, 512)?;
+    ensure!(read(&mut session)? == blocks(9), "the session went on over a change of the configuration");
+    session.close()?;
+    appliance.stop()
+}
+
+#[test]
+fn volumes_whose_memory_is_lost_come_back_empty_under_new_identifiers() -> Result<()> {
+    let (appliance, host, share) = start("lost_memory")?;
+    let before = appliance.rest().get("/volumes/kept")?;
+    let mut session = connect(&appliance, &host, &share)?;
+    session.io(1).write(1, &checked(), &blocks(5))?.ok()?;
+    drop(session);
+    let appliance = appliance.restart("lost_memory_again")?;
+    let after = || {
+        let after = appliance.rest().get("/volumes/kept")?;
+        Ok((after.get("uuid") != before.get("uuid")).then_some(after))
+    };
+    let after = eventually(LIMIT, "a new identifier", after)?;
+    ensure!(after.get("nguid") != before.get("nguid"), "{after}");
+    ensure!(after.get("size_bytes") == before.get("size_bytes"), "{after}");
+    ensure!(after.get("allocated_bytes").and_then(Value::as_u64) == Some(0), "{after}");
+    let mut session = connect(&appliance, &host, &share)?;
+    let hole = [vec![0; BLOCK_BYTES], vec![0xff; 8]].concat();
+    let back = read(&mut session)?;
+    ensure!(back.chunks(WIRE_BYTES).all(|block| block == hole), "a lost volume is not empty");
+    let hosts = appliance.rest().items("/hosts")?;
+    hosts
+        .iter()
+        .find(|found| found.get("name") == Some(&"keeper".into()))
+        .context("the host stays on record")?;
+    appliance.stop()
+}
