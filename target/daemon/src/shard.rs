@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use holdfast_block::{CounterBook, Exports, HostBook, PoolId, SessionBook, TransmitSink, VolumeId};
-use holdfast_nvme::{Connection, ConnectionConfig, Context, Directory, Disposition};
-use holdfast_reactor::{CloseReason, Io, MailSender, RegionId, SendBatch, Service, SocketId};
+use holdfast_nvme::{Connection, ConnectionConfig, Context, Directory, Disposition, RESPONSES_PER_BATCH};
+use holdfast_reactor::{
+    CloseReason, Io, MailSender, Refused, RegionId, SendBatch, SendProgress, Service, SocketId,
+};
 use holdfast_store::{PoolError, Stores};
 
 use crate::core::Mail;
@@ -240,25 +242,11 @@ impl Shard {
             return;
         }
         let socket = link.socket;
-        let mut batch = self.batches.pop().unwrap_or_default();
-        let regions = std::mem::take(&mut self.regions);
-        let filled = self.with_link(at, |link, cx| {
-            let mut sink = BatchSink { batch: &mut batch, regions: &regions };
-            link.connection.poll_transmit(cx, &mut sink)
-        });
-        self.regions = regions;
-        if filled == Some(true) && !batch.is_empty() {
+        if let Some(batch) = self.build_batch(at) {
             match io.send(socket, batch) {
                 Ok(()) => self.set_sending(at, true),
-                Err(refused) => {
-                    tracing::debug!(reason = %refused.reason, "a send was refused");
-                    self.recycle(refused.batch);
-                    self.close(io, at);
-                    return;
-                }
+                Err(refused) => return self.send_refused(io, at, refused),
             }
-        } else {
-            self.recycle(batch);
         }
         let Some(Some(link)) = self.links.get(at) else { return };
         match link.connection.disposition() {
@@ -270,6 +258,49 @@ impl Shard {
             }
             Disposition::CloseNow => self.close(io, at),
         }
+    }
+
+    /// Sends full batches in the middle of a turn, so that the host goes on while the rest of its commands is looked at:
+    /// with everything in one send at the end of the turn, host and target would take turns instead of working both.
+    fn send_full_batches(&mut self, io: &mut Io, at: usize) {
+        while let Some(Some(link)) = self.links.get(at)
+            && !link.sending
+            && !link.closing
+            && link.connection.ready_responses() >= RESPONSES_PER_BATCH
+        {
+            let socket = link.socket;
+            let Some(batch) = self.build_batch(at) else { return };
+            match io.send_now(socket, batch) {
+                Ok(SendProgress::Out(batch)) => {
+                    self.recycle(batch);
+                    self.with_link(at, |link, cx| link.connection.transmitted(cx));
+                }
+                Ok(SendProgress::InFlight) => self.set_sending(at, true),
+                Err(refused) => return self.send_refused(io, at, refused),
+            }
+        }
+    }
+
+    /// The connection's next batch, if it has anything to send.
+    fn build_batch(&mut self, at: usize) -> Option<SendBatch> {
+        let mut batch = self.batches.pop().unwrap_or_default();
+        let regions = std::mem::take(&mut self.regions);
+        let filled = self.with_link(at, |link, cx| {
+            let mut sink = BatchSink { batch: &mut batch, regions: &regions };
+            link.connection.poll_transmit(cx, &mut sink)
+        });
+        self.regions = regions;
+        if filled == Some(true) && !batch.is_empty() {
+            return Some(batch);
+        }
+        self.recycle(batch);
+        None
+    }
+
+    fn send_refused(&mut self, io: &mut Io, at: usize, refused: Refused) {
+        tracing::debug!(reason = %refused.reason, "a send was refused");
+        self.recycle(refused.batch);
+        self.close(io, at);
     }
 
     fn close(&mut self, io: &mut Io, at: usize) {
@@ -410,6 +441,8 @@ impl Service for Shard {
         if open == Some(true) {
             self.mark(at);
             self.note_deadline(at);
+            self.deliver_completions();
+            self.send_full_batches(io, at);
         }
     }
 

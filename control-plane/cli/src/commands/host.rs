@@ -1,0 +1,214 @@
+//! `holdfast host`.
+
+use std::io::Write;
+
+use clap::{ArgGroup, Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::Run;
+use super::session::{Session, body, path};
+use crate::client::{ClientError, Method, Purpose};
+use crate::output::{self, Column, Doc, Format};
+
+const COLUMNS: [Column; 7] = [
+    Column::text("NAME", &["name"]),
+    Column::text("REGISTERED", &["registered"]),
+    Column::count("SESSIONS", &["sessions"]),
+    Column::text("DECLARED", &["policy", "declared"]),
+    Column::text("OBSERVED", &["policy", "observed"]),
+    Column::text("NQN", &["nqn"]),
+    Column::text("IQN", &["iqn"]),
+];
+
+const COUNTER_COLUMNS: [Column; 12] = [
+    Column::text("VOLUME", &["volume"]),
+    Column::text("OPERATION", &["operation"]),
+    Column::number("CHECKED", &["blocks_checked"]),
+    Column::number("ESCAPED", &["blocks_escaped"]),
+    Column::number("UNCHECKED", &["blocks_unchecked"]),
+    Column::number("INSERTED", &["blocks_inserted"]),
+    Column::number("STRIPPED", &["blocks_stripped"]),
+    Column::number("GUARD", &["guard_errors"]),
+    Column::number("APP", &["app_tag_errors"]),
+    Column::number("REF", &["ref_tag_errors"]),
+    Column::number("STORAGE", &["storage_tag_errors"]),
+    Column::number("MEDIA", &["media_errors"]),
+];
+
+const FLAGS: [(&str, &str); 4] =
+    [("/name", "NAME"), ("/nqn", "--nqn"), ("/iqn", "--iqn"), ("/policy/declared", "--policy")];
+
+/// What can be done with hosts.
+#[derive(Debug, Subcommand)]
+pub(crate) enum HostCommand {
+    /// Register a host
+    #[command(after_help = "\
+Examples:
+  holdfast host create web1 --nqn nqn.2014-08.org.nvmexpress:uuid:7f2c3a54-4a0b-4d7e-9f52-1f7f6f0f2b11
+  holdfast host create db1 --nqn nqn.2026-11.com.example:db1 --policy stable-pages")]
+    Create(Identity),
+    /// List hosts
+    #[command(after_help = "\
+Examples:
+  holdfast host list
+  holdfast host list --nqn nqn.2026-11.com.example:db1")]
+    List {
+        /// Only the host with this NQN
+        #[arg(long)]
+        nqn: Option<String>,
+        /// Only the host with this IQN
+        #[arg(long)]
+        iqn: Option<String>,
+    },
+    /// Show one host with its sessions and policy
+    #[command(after_help = "Example:\n  holdfast host show web1")]
+    Show {
+        /// The host
+        name: String,
+    },
+    /// Change a host; what is not named stays
+    #[command(after_help = "\
+Examples:
+  holdfast host set web1 --policy bounce
+  holdfast host set web1 --nqn nqn.2026-11.com.example:web1
+  holdfast host set web1 --no-iqn")]
+    Set(Change),
+    /// Delete a host; one with sessions or grants is refused
+    #[command(after_help = "Example:\n  holdfast host delete web1")]
+    Delete {
+        /// The host
+        name: String,
+    },
+    /// Show what was checked and what failed, for each volume that the host used
+    #[command(after_help = "\
+Examples:
+  holdfast host counters web1
+  holdfast host counters web1 --output json")]
+    Counters {
+        /// The host
+        name: String,
+    },
+}
+
+/// A new host.
+#[derive(Args, Debug)]
+pub(crate) struct Identity {
+    /// Name: lower-case letters, digits, `.`, `_`, `-`
+    name: String,
+    /// NQN that it connects with over NVMe (/etc/nvme/hostnqn)
+    #[arg(long)]
+    nqn: Option<String>,
+    /// IQN that it logs in with over iSCSI
+    #[arg(long)]
+    iqn: Option<String>,
+    /// Integrity policy that it is known to have, such as stable-pages, bounce or none
+    #[arg(long)]
+    policy: Option<String>,
+}
+
+/// What changes.
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("member").required(true).multiple(true))]
+pub(crate) struct Change {
+    /// The host
+    name: String,
+    /// New NQN; one of an auto-recorded host merges that host in with its history
+    #[arg(long, group = "member")]
+    nqn: Option<String>,
+    /// Take the NQN away
+    #[arg(long, group = "member", conflicts_with = "nqn")]
+    no_nqn: bool,
+    /// New IQN; one of an auto-recorded host merges that host in with its history
+    #[arg(long, group = "member")]
+    iqn: Option<String>,
+    /// Take the IQN away
+    #[arg(long, group = "member", conflicts_with = "iqn")]
+    no_iqn: bool,
+    /// Integrity policy that it is known to have
+    #[arg(long, group = "member")]
+    policy: Option<String>,
+}
+
+impl Run for HostCommand {
+    fn run(self, session: &mut Session) -> Result<(), ClientError> {
+        match self {
+            Self::Create(host) => {
+                let purpose =
+                    Purpose::new("host create", format!("create host {}", host.name)).with_flags(&FLAGS);
+                let host = body([
+                    ("name", Some(host.name.into())),
+                    ("nqn", host.nqn.map(Value::from)),
+                    ("iqn", host.iqn.map(Value::from)),
+                    ("policy", host.policy.map(declared)),
+                ]);
+                session.send(&purpose, Method::Post, &path(&["hosts"]), Some(host))
+            }
+            Self::List { nqn, iqn } => {
+                let filters = [("nqn", nqn), ("iqn", iqn)];
+                let query: Vec<(&str, &str)> =
+                    filters.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
+                let purpose = Purpose::new("host list", "list hosts").with_flags(&FLAGS);
+                session.list(&purpose, &path(&["hosts"]), &query, &COLUMNS)
+            }
+            Self::Show { name } => session
+                .show(&Purpose::new("host show", format!("show host {name}")), &path(&["hosts", &name])),
+            Self::Set(change) => set(session, change),
+            Self::Delete { name } => session.delete(
+                &Purpose::new("host delete", format!("delete host {name}")),
+                &path(&["hosts", &name]),
+                &format!("host {name} deleted"),
+            ),
+            Self::Counters { name } => counters(session, &name),
+        }
+    }
+}
+
+fn declared(policy: String) -> Value {
+    json!({ "declared": policy })
+}
+
+fn set(session: &mut Session, change: Change) -> Result<(), ClientError> {
+    let purpose = Purpose::new("host set", format!("change host {}", change.name)).with_flags(&FLAGS);
+    // RFC 7396: null takes a member away.
+    let identity =
+        |new: Option<String>, none: bool| if none { Some(Value::Null) } else { new.map(Value::from) };
+    let patch = body([
+        ("nqn", identity(change.nqn, change.no_nqn)),
+        ("iqn", identity(change.iqn, change.no_iqn)),
+        ("policy", change.policy.map(declared)),
+    ]);
+    session.send(&purpose, Method::Patch, &path(&["hosts", &change.name]), Some(patch))
+}
+
+/// Two lines for each volume, one for each direction, and the digest errors, which belong to no volume.
+fn counters(session: &mut Session, name: &str) -> Result<(), ClientError> {
+    let purpose = Purpose::new("host counters", format!("show the counters of host {name}"));
+    let path = path(&["hosts", name, "counters"]);
+    if session.format == Format::Json {
+        return session.show(&purpose, &path);
+    }
+    let text = session.api.call(&purpose, Method::Get, &path, None)?;
+    let answer = session.parse(&purpose, &text)?;
+    let rows: Vec<Doc> =
+        answer.at(&["volumes"]).unwrap_or(&Doc::Null).items().iter().flat_map(directions).collect();
+    output::print_list(&mut session.out, &COUNTER_COLUMNS, &rows)?;
+    let digest = |part| answer.at(&["digest_errors", part]).and_then(Doc::text).unwrap_or("-").to_owned();
+    writeln!(session.out, "digest errors: header {}, data {}", digest("header"), digest("data"))?;
+    Ok(())
+}
+
+/// A volume's counters as one row for each direction.
+fn directions(volume: &Doc) -> Vec<Doc> {
+    let name = volume.at(&["volume"]).cloned().unwrap_or(Doc::Null);
+    let row = |operation: &str| {
+        let mut members = vec![
+            ("volume".to_owned(), name.clone()),
+            ("operation".to_owned(), Doc::Scalar(operation.to_owned())),
+        ];
+        if let Some(Doc::Object(counters)) = volume.at(&[operation]) {
+            members.extend(counters.iter().cloned());
+        }
+        Doc::Object(members)
+    };
+    vec![row("write"), row("read")]
+}

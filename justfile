@@ -1,0 +1,73 @@
+# Short names for the usual commands. `just` without a name lists them.
+
+# `target` is a source folder here: wherever Cargo is called from, it builds into `build`.
+export CARGO_TARGET_DIR := justfile_directory() / "build"
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# What there is
+default:
+    @just --list --unsorted
+
+# Build everything, unoptimised
+build:
+    cargo build --workspace --all-targets
+
+# Build the programs as they are shipped
+release:
+    cargo build --release
+
+# Run an appliance in the foreground: just up --ram-pool 4GiB
+up *FLAGS: release
+    build/release/holdfast up {{ FLAGS }}
+
+# Everything that must hold: what continuous integration runs
+test:
+    tests/run
+
+# The tests that need no guests
+unit:
+    tests/run unit doc
+
+# Only the tests with Linux guests
+e2e:
+    tests/run build guests e2e
+
+# Format the sources
+fmt:
+    cargo fmt --all
+
+# Formatting and lints
+lint:
+    tests/run fmt clippy
+
+# The target against a bare socket loop, in alternating runs: just bench --rounds 3
+bench *FLAGS:
+    tests/bench/run {{ FLAGS }}
+
+# Licences, advisories and sources of the dependencies (cargo install --locked cargo-deny)
+deny:
+    cargo deny check
+
+# The long tests. Each part that has passed for this very tree is passed over when this is started again
+full: (once "test" "tests/run") (once "bench" "tests/bench/run")
+
+# Runs COMMAND unless it has passed since the tree last changed
+[private]
+once PART COMMAND:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    mkdir -p build/full
+    tree=$(git ls-files -z -co --exclude-standard | sort -z | xargs -0 sha256sum 2>/dev/null | sha256sum) || true
+    if [[ $tree == "$(cat "build/full/{{ PART }}" 2>/dev/null || true)" ]]; then
+        echo "{{ PART }}: has passed for this tree"
+        exit 0
+    fi
+    {{ COMMAND }}
+    echo "$tree" >"build/full/{{ PART }}"
+
+# Delete what was built
+clean:
+    @echo "Only from inside: 'cargo clean --manifest-path …' from elsewhere would delete the sources in target/." >&2
+    @test "$CARGO_TARGET_DIR" = "{{ justfile_directory() }}/build"
+    cargo clean
