@@ -139,12 +139,8 @@ mod tests {
     use super::*;
 
     fn controller() -> Controller {
-        let association = Association {
-            subnqn: String::new(),
-            hostnqn: String::new(),
-            host_id: [0; 16],
-            subsystem: None,
-        };
+        let association =
+            Association { subnqn: String::new(), hostnqn: String::new(), host_id: [0; 16], subsystem: None };
         Controller::new(1, association)
     }
 

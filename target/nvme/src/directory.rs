@@ -73,7 +73,10 @@ impl Directory {
     }
 
     /// Makes a controller with a fresh CNTLID. `None`: there are too many, or `associate` declines.
-    pub(crate) fn create(&self, associate: impl FnOnce(u16) -> Option<Association>) -> Option<Arc<Controller>> {
+    pub(crate) fn create(
+        &self,
+        associate: impl FnOnce(u16) -> Option<Association>,
+    ) -> Option<Arc<Controller>> {
         let mut inner = self.lock();
         if inner.controllers.len() >= CONTROLLERS_MAX {
             return None;

@@ -12,8 +12,8 @@ use crate::directory::{DirectoryConfig, Portal};
 use crate::limits::QUEUE_ENTRIES_MAX;
 use crate::wire::connect::CNTLID_DYNAMIC;
 use crate::wire::discovery::{
-    ADDRESS_IPV4, ADDRESS_IPV6, DISCOVERY_NQN, DiscoveryEntry, DiscoveryHeader, EFLAGS_CURRENT, SUBTYPE_CURRENT,
-    SUBTYPE_NVM, TRANSPORT_TCP, TREQ_FLOW_CONTROL_OPTIONAL,
+    ADDRESS_IPV4, ADDRESS_IPV6, DISCOVERY_NQN, DiscoveryEntry, DiscoveryHeader, EFLAGS_CURRENT,
+    SUBTYPE_CURRENT, SUBTYPE_NVM, TRANSPORT_TCP, TREQ_FLOW_CONTROL_OPTIONAL,
 };
 use crate::wire::put_text;
 
@@ -134,9 +134,7 @@ mod tests {
         let page = log_page(config, exports, Asker { hostnqn: "nqn.host", local, portal: 0 });
         let (header, rest) = DiscoveryHeader::read_from_prefix(&page).unwrap();
         assert_eq!(header.records.get() * 1024, rest.len() as u64);
-        let text = |field: &[u8]| {
-            String::from_utf8_lossy(field).trim_end_matches(['\0', ' ']).to_owned()
-        };
+        let text = |field: &[u8]| String::from_utf8_lossy(field).trim_end_matches(['\0', ' ']).to_owned();
         rest.chunks(1024)
             .map(|chunk| DiscoveryEntry::read_from_bytes(chunk).unwrap())
             .map(|entry| (text(&entry.subnqn), text(&entry.address), text(&entry.service)))

@@ -254,7 +254,7 @@ impl Framer {
         let full_len = expected_hlen + self.header_digest_len(common.pdu_type);
         let plen = usize::try_from(common.plen.get()).unwrap_or(usize::MAX);
         let may_have_data = matches!(common.pdu_type, pdu_type::CAPSULE_CMD | pdu_type::H2C_DATA);
-        let has_data = may_have_data && plen != full_len;
+        let has_data = may_have_data && plen > full_len;
         let mut required = 0;
         if may_have_data && self.digests.header {
             required |= FLAG_HDGST;
@@ -271,7 +271,8 @@ impl Framer {
         }
         let pdo = usize::from(common.pdo);
         // We ask for no alignment (CPDA 0), which leaves dwords.
-        let pdo_fits = if has_data { pdo >= full_len && pdo.is_multiple_of(4) } else { pdo == 0 || may_have_data };
+        let pdo_fits =
+            if has_data { pdo >= full_len && pdo.is_multiple_of(4) } else { pdo == 0 || may_have_data };
         if !pdo_fits {
             return Err(invalid(offset::PDO));
         }
@@ -279,7 +280,7 @@ impl Framer {
         let plen_fits = match common.pdu_type {
             pdu_type::IC_REQ => plen == IC_LEN,
             pdu_type::H2C_TERM_REQ => true,
-            pdu_type::CAPSULE_CMD if !has_data => true,
+            pdu_type::CAPSULE_CMD if !has_data => plen == full_len,
             pdu_type::CAPSULE_CMD => plen > pdo + trailer && plen <= pdo + IN_CAPSULE_LEN + trailer,
             _ => has_data && plen > pdo + trailer,
         };
@@ -373,4 +374,115 @@ fn invalid(field: u32) -> FrameError {
 
 fn terminate(status: FatalStatus, information: u32) -> FrameError {
     FrameError::Terminate(Fatal { status, information })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use zerocopy::{FromZeros, IntoBytes};
+
+    /// A PDU with payload, as a host would send it.
+    fn pdu(header: &mut [u8], data: &[u8], digests: Digests, padding: usize) -> Vec<u8> {
+        let hlen = header.len();
+        let pdo = hlen + if digests.header { DIGEST_LEN } else { 0 } + padding;
+        let has_data = !data.is_empty();
+        let trailer = if digests.data && has_data { DIGEST_LEN } else { 0 };
+        let plen = if has_data { pdo + data.len() + trailer } else { pdo - padding };
+        header[1] = u8::from(digests.header) | (u8::from(trailer > 0) << 1);
+        header[2] = u8::try_from(hlen).unwrap();
+        header[3] = if has_data { u8::try_from(pdo).unwrap() } else { 0 };
+        header[4..8].copy_from_slice(&u32::try_from(plen).unwrap().to_le_bytes());
+        let mut bytes = header.to_vec();
+        if digests.header {
+            bytes.extend(digest_of(header));
+        }
+        if has_data {
+            bytes.resize(pdo, 0);
+            bytes.extend_from_slice(data);
+        }
+        if trailer > 0 {
+            bytes.extend(digest_of(data));
+        }
+        bytes
+    }
+
+    /// Commands and H2CData, told apart by `host_data`, one after another.
+    fn stream(pdus: &[(bool, u16, Vec<u8>)], digests: Digests, padding: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (host_data, cid, data) in pdus {
+            if *host_data && !data.is_empty() {
+                let mut header = DataHeader::new_zeroed();
+                header.common.pdu_type = pdu_type::H2C_DATA;
+                header.cccid.set(*cid);
+                header.length.set(u32::try_from(data.len()).unwrap());
+                bytes.extend(pdu(header.as_mut_bytes(), data, digests, padding));
+            } else {
+                let mut capsule = CommandCapsule::new_zeroed();
+                capsule.common.pdu_type = pdu_type::CAPSULE_CMD;
+                capsule.sqe.cid.set(*cid);
+                bytes.extend(pdu(capsule.as_mut_bytes(), data, digests, padding));
+            }
+        }
+        bytes
+    }
+
+    /// What the framer makes of a stream in pieces: CID and payload of each PDU.
+    fn played(bytes: &[u8], cuts: &[usize], digests: Digests) -> Vec<(u16, Vec<u8>)> {
+        let mut framer = Framer::new();
+        framer.negotiated(digests);
+        let mut found: Vec<(u16, Vec<u8>)> = Vec::new();
+        let mut rest = bytes;
+        for cut in cuts.iter().cycle() {
+            let (mut piece, later) = rest.split_at(rest.len().min(*cut));
+            rest = later;
+            while let Some(frame) = framer.next(&mut piece).unwrap() {
+                match frame {
+                    Frame::Command { sqe, .. } => found.push((sqe.cid.get(), vec![])),
+                    Frame::HostData { header, .. } => found.push((header.cccid.get(), vec![])),
+                    Frame::Data(data) => found.last_mut().unwrap().1.extend_from_slice(data),
+                    Frame::DataEnd { damaged } => assert!(!damaged),
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!(piece.is_empty(), "input is used up");
+            if rest.is_empty() {
+                break;
+            }
+        }
+        found
+    }
+
+    proptest! {
+        #[test]
+        fn every_cut_gives_the_same_pdus(
+            pdus in prop::collection::vec(
+                (any::<bool>(), any::<u16>(), prop::collection::vec(any::<u8>(), 0..300)), 1..8),
+            (header, data) in any::<(bool, bool)>(),
+            padding in 0_usize..8,
+            cuts in prop::collection::vec(1_usize..200, 1..6),
+        ) {
+            let digests = Digests { header, data };
+            let bytes = stream(&pdus, digests, padding * 4);
+            let expected: Vec<_> = pdus.into_iter().map(|(_, cid, data)| (cid, data)).collect();
+            prop_assert_eq!(played(&bytes, &cuts, digests), expected);
+        }
+
+        #[test]
+        fn a_changed_payload_byte_is_noticed(data in prop::collection::vec(any::<u8>(), 1..300), at: prop::sample::Index) {
+            let digests = Digests { header: false, data: true };
+            let mut bytes = stream(&[(false, 1, data.clone())], digests, 0);
+            bytes[COMMAND_LEN + at.index(data.len())] ^= 0x10;
+            let mut framer = Framer::new();
+            framer.negotiated(digests);
+            let mut input = bytes.as_slice();
+            let mut damaged = None;
+            while let Some(frame) = framer.next(&mut input).unwrap() {
+                if let Frame::DataEnd { damaged: found } = frame {
+                    damaged = Some(found);
+                }
+            }
+            prop_assert_eq!(damaged, Some(true));
+        }
+    }
 }

@@ -6,20 +6,20 @@
 //!
 //! | module | what it decides |
 //! |---|---|
-//! | [`wire`] | the bytes of every structure |
-//! | [`framer`] | where a PDU starts and ends, and whether its header may stand |
-//! | [`connection`] | commands in flight, data transfers, responses |
-//! | [`sgl`] | whether a command's data descriptor fits its transfer |
-//! | [`fabrics`] | Connect, properties, Disconnect |
-//! | [`admin`] | Identify, log pages, features, events, keep-alive |
-//! | [`discovery`] | who is told about which subsystem |
-//! | [`io`] | I/O commands to block commands, with their protection information |
-//! | [`namespaces`] | which volume a namespace is, and how it looks to this host |
-//! | [`directory`] | the controllers of all cores |
+//! | `wire` | the bytes of every structure |
+//! | `framer` | where a PDU starts and ends, and whether its header may stand |
+//! | `connection` | commands in flight, data transfers, responses |
+//! | `sgl` | whether a command's data descriptor fits its transfer |
+//! | `fabrics` | Connect, properties, Disconnect |
+//! | `admin` | Identify, log pages, features, events, keep-alive |
+//! | `discovery` | who is told about which subsystem |
+//! | `io` | I/O commands to block commands, with their protection information |
+//! | `namespaces` | which volume a namespace is, and how it looks to this host |
+//! | `directory` | the controllers of all cores |
 //!
 //! A connection carries one queue: the admin queue of a controller, one of its I/O queues, or the admin queue of a
 //! discovery controller. The queues of one controller may live on different cores; what they share is in
-//! [`controller`], and is written only when queues come and go.
+//! `controller`, and is written only when queues come and go.
 
 #![forbid(unsafe_code)]
 

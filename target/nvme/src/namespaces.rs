@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use holdfast_block::{
-    AttachRequest, AttachmentId, BlockPort, Enforce, Exports, Grant, Namespace, Operation, Session, Subsystem,
-    View, VolumeInfo,
+    AttachRequest, AttachmentId, BlockPort, Enforce, Exports, Grant, Namespace, Operation, Session,
+    Subsystem, View, VolumeInfo,
 };
 use holdfast_pi::PiFormat;
 

@@ -60,7 +60,15 @@ impl Appliance {
     /// # Errors
     /// When a program is not built, or no `ready` line comes.
     pub fn start(name: &str) -> Result<Appliance> {
-        Appliance::start_on(tempfile::tempdir()?, name)
+        Appliance::start_on(tempfile::tempdir()?, name, &[])
+    }
+
+    /// As [`Appliance::start`], with more arguments for `holdfast up`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_with(name: &str, arguments: &[&str]) -> Result<Appliance> {
+        Appliance::start_on(tempfile::tempdir()?, name, arguments)
     }
 
     /// Stops the appliance and starts another one on the same state folder. Memory pools do not survive that.
@@ -71,10 +79,10 @@ impl Appliance {
         let mut old = self;
         let state = std::mem::replace(&mut old.state, tempfile::tempdir()?);
         old.stop()?;
-        Appliance::start_on(state, name)
+        Appliance::start_on(state, name, &[])
     }
 
-    fn start_on(state: TempDir, name: &str) -> Result<Appliance> {
+    fn start_on(state: TempDir, name: &str, arguments: &[&str]) -> Result<Appliance> {
         let log = places::log_file(&format!("{name}.appliance"))?;
         let nvme_port = free_port()?;
         let mut up = Command::new(places::program("holdfast")?)
@@ -84,6 +92,7 @@ impl Appliance {
             .args(["--nvme", &format!("127.0.0.1:{nvme_port}")])
             .args(["--nvme-advertise", &format!("{}:{nvme_port}", Guest::GATEWAY)])
             .args(["--iscsi", "none", "--api", "127.0.0.1:0"])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(OpenOptions::new().append(true).open(&log)?)

@@ -175,7 +175,16 @@ fn errors_of(row: &Value) -> u64 {
 
 #[test]
 fn one_flipped_bit_is_refused_exactly_and_blamed_on_the_host_that_sent_it() -> Result<()> {
-    let appliance = Appliance::start("blame")?;
+    run_matrix(Appliance::start("blame")?)
+}
+
+/// Connections and pool on different cores: the same must hold for commands that travel between cores.
+#[test]
+fn the_same_holds_when_hosts_and_pool_are_on_different_cores() -> Result<()> {
+    run_matrix(Appliance::start_with("blame_two_cores", &["--cores", "0,1"])?)
+}
+
+fn run_matrix(appliance: Appliance) -> Result<()> {
     let hosts = ["a-first", "a-middle", "a-last", "b"];
     let (cells, nqn) = build(&appliance, &hosts)?;
     let stop = Arc::new(AtomicBool::new(false));

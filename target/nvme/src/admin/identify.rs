@@ -115,7 +115,9 @@ struct Asked<'a, 'c, P: BlockPort> {
 impl<P: BlockPort> Asked<'_, '_, P> {
     fn answer(&self, code: u8, csi: u8) -> Result<Vec<u8>, Status> {
         match code {
-            cns::NAMESPACE => Ok(self.found()?.map_or(Vec::new(), |ns| self.namespace(ns).as_bytes().to_vec())),
+            cns::NAMESPACE => {
+                Ok(self.found()?.map_or(Vec::new(), |ns| self.namespace(ns).as_bytes().to_vec()))
+            }
             cns::ACTIVE_NAMESPACES => self.active(),
             cns::DESCRIPTORS => self.found()?.map(descriptors).ok_or(Status::INVALID_NAMESPACE),
             cns::NAMESPACE_OF_COMMAND_SET if csi == CSI_NVM => {

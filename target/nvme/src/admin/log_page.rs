@@ -11,7 +11,8 @@ use crate::limits::{ERROR_LOG_ENTRIES, TRANSFER_DATA_MAX};
 use crate::sgl;
 use crate::status::Status;
 use crate::wire::log::{
-    EFFECT_CONTENT_CHANGES, EFFECT_SUPPORTED, ERROR_ENTRY_LEN, EffectsLog, FirmwareLog, LogFields, SmartLog, lid,
+    EFFECT_CONTENT_CHANGES, EFFECT_SUPPORTED, ERROR_ENTRY_LEN, EffectsLog, FirmwareLog, LogFields, SmartLog,
+    lid,
 };
 use crate::wire::nvm::opcode as io_opcode;
 use crate::wire::put_text;
@@ -55,19 +56,16 @@ fn supported(discovery: bool) -> &'static [u8] {
     if discovery {
         &[lid::SUPPORTED, lid::ERROR, lid::DISCOVERY]
     } else {
-        &[
-            lid::SUPPORTED,
-            lid::ERROR,
-            lid::SMART,
-            lid::FIRMWARE_SLOT,
-            lid::CHANGED_NAMESPACES,
-            lid::EFFECTS,
-        ]
+        &[lid::SUPPORTED, lid::ERROR, lid::SMART, lid::FIRMWARE_SLOT, lid::CHANGED_NAMESPACES, lid::EFFECTS]
     }
 }
 
 /// The whole page.
-fn page<P: BlockPort>(cx: &Context<'_, P>, queue: &AdminQueue, fields: &LogFields) -> Result<Vec<u8>, Status> {
+fn page<P: BlockPort>(
+    cx: &Context<'_, P>,
+    queue: &AdminQueue,
+    fields: &LogFields,
+) -> Result<Vec<u8>, Status> {
     match fields.lid {
         lid::SUPPORTED => {
             let mut page = vec![0; SUPPORTED_LEN];

@@ -139,7 +139,11 @@ impl AdminQueue {
     }
 
     /// Judges a command, and does what can be done at once.
-    pub(crate) fn plan<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, sqe: &Sqe) -> Result<AdminPlan, Status> {
+    pub(crate) fn plan<P: BlockPort>(
+        &mut self,
+        cx: &mut Context<'_, P>,
+        sqe: &Sqe,
+    ) -> Result<AdminPlan, Status> {
         self.keep_alive.command_came(cx.now_ms);
         let discovery = self.controller.is_discovery();
         match sqe.opcode {

@@ -49,7 +49,12 @@ impl Connection {
     }
 
     /// Starts work of the block layer.
-    fn run<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, id: SlotId, data_len: usize) -> Result<(), Status> {
+    fn run<P: BlockPort>(
+        &mut self,
+        cx: &mut Context<'_, P>,
+        id: SlotId,
+        data_len: usize,
+    ) -> Result<(), Status> {
         let slot = self.slots.get(id);
         match slot.work {
             Work::Block(command) if takes_payload(command.operation) => {

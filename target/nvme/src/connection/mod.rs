@@ -172,7 +172,11 @@ impl Connection {
     }
 
     /// Takes a completion of one of this connection's commands.
-    pub fn complete<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, completion: holdfast_block::Completion) {
+    pub fn complete<P: BlockPort>(
+        &mut self,
+        cx: &mut Context<'_, P>,
+        completion: holdfast_block::Completion,
+    ) {
         self.completed(cx, completion);
     }
 
@@ -225,11 +229,20 @@ impl Connection {
 
     /// Follows a change of the directory: an I/O queue ends with its controller.
     pub fn directory_changed<P: BlockPort>(&mut self, cx: &mut Context<'_, P>) {
-        if let Role::Io(queue) = &self.role
-            && queue.epoch != queue.controller.epoch()
-        {
+        if self.is_orphan() {
             self.lose(cx);
         }
+    }
+
+    /// Whether this is an I/O queue whose controller has been reset or ended.
+    fn is_orphan(&self) -> bool {
+        matches!(&self.role, Role::Io(queue) if queue.epoch != queue.controller.epoch())
+    }
+
+    /// Responses that the next batches can take: whoever drives the connection may send in the middle of a turn once there
+    /// are [`crate::RESPONSES_PER_BATCH`].
+    pub fn ready_responses(&self) -> usize {
+        self.outbox.len()
     }
 
     /// What is to become of the socket.

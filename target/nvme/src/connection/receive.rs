@@ -18,11 +18,19 @@ use zerocopy::IntoBytes;
 pub(super) enum Ingest {
     Idle,
     /// Nowhere; then this command is answered.
-    Discard { then: SlotId },
+    Discard {
+        then: SlotId,
+    },
     /// In-capsule data, after so many bytes.
-    Capsule { slot: SlotId, skip: usize },
+    Capsule {
+        slot: SlotId,
+        skip: usize,
+    },
     /// H2CData.
-    Transfer { slot: SlotId, last: bool },
+    Transfer {
+        slot: SlotId,
+        last: bool,
+    },
 }
 
 impl Connection {
@@ -53,6 +61,10 @@ impl Connection {
     }
 
     fn take_command<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, sqe: Sqe, data_len: usize) {
+        if self.is_orphan() {
+            // Any answer would be final for the host, while a lost connection lets it use another path.
+            return self.lose(cx);
+        }
         let Some((id, fresh)) = self.slots.insert(sqe) else {
             // More commands than the queue has entries: the host does not know its queue.
             return self.terminate(Fatal::new(FatalStatus::PduSequence));
@@ -108,7 +120,8 @@ impl Connection {
         }
         let at = usize::try_from(header.offset.get()).ok();
         let end = at.zip(usize::try_from(header.length.get()).ok()).and_then(|(at, len)| at.checked_add(len));
-        let end = end.filter(|end| *end <= slot.transfer_len).ok_or(Fatal::new(FatalStatus::DataOutOfRange))?;
+        let end =
+            end.filter(|end| *end <= slot.transfer_len).ok_or(Fatal::new(FatalStatus::DataOutOfRange))?;
         if at != Some(slot.progress) || last != (end == slot.transfer_len) {
             return Err(Fatal::new(FatalStatus::PduSequence));
         }

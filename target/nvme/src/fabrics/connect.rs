@@ -129,7 +129,8 @@ impl Asked<'_> {
         }
         let subsystem = cx.exports.subsystem_by_nqn(self.subnqn).ok_or(bad_data(offset::SUBNQN))?;
         let on_record = cx.exports.host_by_nqn(self.hostnqn).map(|host| host.id);
-        let grant = cx.exports.access(subsystem, on_record).ok_or(Refused::from(Status::CONNECT_INVALID_HOST))?;
+        let grant =
+            cx.exports.access(subsystem, on_record).ok_or(Refused::from(Status::CONNECT_INVALID_HOST))?;
         // Only now: a host that may not come in is not recorded.
         let identity = Identity::Nqn(self.hostnqn.to_owned());
         let host = cx.hosts.resolve(cx.exports, &identity);

@@ -118,7 +118,12 @@ pub(crate) fn next_step<P: BlockPort>(
                 let blocks = BlockCount::new(range.blocks.get());
                 if blocks != BlockCount::ZERO {
                     let lba = Lba(range.lba.get());
-                    return Ok(Some(Command { lba, blocks, operation: Operation::Deallocate, ..flush(&mapped, origin) }));
+                    return Ok(Some(Command {
+                        lba,
+                        blocks,
+                        operation: Operation::Deallocate,
+                        ..flush(&mapped, origin)
+                    }));
                 }
             }
             Ok(None)
@@ -154,7 +159,8 @@ fn ranged<P: BlockPort>(
     let mapped = resolve(cx, queue, sqe.nsid.get())?;
     let fields = RangeFields::of(sqe);
     let block_len = mapped.volume.block_len;
-    let data_len = u64::from(fields.blocks.get()).saturating_mul(u64::try_from(block_len).unwrap_or(u64::MAX));
+    let data_len =
+        u64::from(fields.blocks.get()).saturating_mul(u64::try_from(block_len).unwrap_or(u64::MAX));
     if data_len > TRANSFER_DATA_MAX {
         return Err(Status::INVALID_FIELD);
     }

@@ -1,0 +1,263 @@
+//! Connect, properties, Disconnect.
+
+use holdfast_nvme::Disposition;
+
+use crate::host::{Host, Pdu, code, dnr, put, ranged, sgl, sqe};
+use crate::world::{PI_HOST, PI_HOST_ID, PLAIN_HOST, PLAIN_NSID, SUBNQN, World, exports, plain_volume};
+
+const DISCOVERY: &str = "nqn.2014-08.org.nvmexpress.discovery";
+
+/// A Connect that is refused: type, code, IPO, IATTR.
+fn refused(world: &mut World, connect: [u8; 64], data: &[u8]) -> ((u8, u8), u64, u64) {
+    let mut host = Host::new(world, 9);
+    host.initialize(world, false, false);
+    let (status, result, _) = host.run(world, connect, data);
+    assert_ne!(status, 0);
+    host.close(world);
+    (code(status), result & 0xffff, result >> 16)
+}
+
+#[test]
+fn parameters_that_cannot_be_are_pointed_at() {
+    let mut world = World::new();
+    let good = Host::connect_data(0xffff, SUBNQN, PLAIN_HOST);
+    let invalid = (1, 0x82);
+    let admin = Host::connect_sqe(0, 31, 0);
+    assert_eq!(refused(&mut world, Host::connect_sqe(0, 0, 0), &good), (invalid, 44, 0));
+    assert_eq!(refused(&mut world, Host::connect_sqe(0, 256, 0), &good), (invalid, 44, 0));
+    let unknown = Host::connect_data(0xffff, "nqn.unknown", PLAIN_HOST);
+    assert_eq!(refused(&mut world, admin, &unknown), (invalid, 256, 1));
+    let static_id = Host::connect_data(0xfffe, SUBNQN, PLAIN_HOST);
+    assert_eq!(refused(&mut world, admin, &static_id), (invalid, 16, 1));
+    let nameless = Host::connect_data(0xffff, SUBNQN, "");
+    assert_eq!(refused(&mut world, admin, &nameless), (invalid, 512, 1));
+    let mut format = admin;
+    put(&mut format, 10, 1);
+    assert_eq!(refused(&mut world, format, &good).0, (1, 0x80));
+    assert_eq!((world.directory.controllers(), world.sessions.list().len()), (0, 0));
+}
+
+#[test]
+fn a_connect_without_data_is_an_invalid_length() {
+    let mut world = World::new();
+    let mut connect = Host::connect_sqe(0, 31, 0);
+    sgl(&mut connect, 0x01, 0, 0);
+    assert_eq!(refused(&mut world, connect, &[]).0, (0, 0x0f));
+    sgl(&mut connect, 0x01, 0, 1024);
+    assert_eq!(refused(&mut world, connect, &[]).0, (0, 0x0f));
+}
+
+#[test]
+fn a_host_without_access_is_refused_and_not_recorded() {
+    let mut world = World::new();
+    world.exports = exports(2, false, &[(PLAIN_NSID, plain_volume(8))]);
+    let data = Host::connect_data(0xffff, SUBNQN, PLAIN_HOST);
+    assert_eq!(refused(&mut world, Host::connect_sqe(0, 31, 0), &data).0, (1, 0x84));
+    assert!(world.hosts.discovered().is_empty());
+}
+
+#[test]
+fn a_stranger_is_recorded_where_any_host_may_come() {
+    let mut world = World::new();
+    let (_admin, cntlid) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
+    let session = &world.sessions.list()[0];
+    assert_eq!((session.host.get(), session.label.as_str()), (77, format!("cntlid {cntlid}").as_str()));
+    assert_eq!(world.hosts.discovered().len(), 1);
+    let (_second, other) = Host::admin(&mut world, 2, PI_HOST, SUBNQN);
+    assert_ne!(cntlid, other);
+    assert_eq!(world.sessions.list()[1].host.get(), PI_HOST_ID);
+}
+
+#[test]
+fn discovery_records_nobody() {
+    let mut world = World::new();
+    let (_admin, _) = Host::admin(&mut world, 1, PLAIN_HOST, DISCOVERY);
+    assert!(world.hosts.discovered().is_empty() && world.sessions.list().is_empty());
+}
+
+#[test]
+fn an_io_queue_must_name_what_its_admin_queue_named() {
+    let mut world = World::new();
+    let (_admin, cntlid) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
+    let invalid = (1, 0x82);
+    let connect = Host::connect_sqe(1, 31, 0);
+    let wrong = Host::connect_data(cntlid + 1, SUBNQN, PLAIN_HOST);
+    assert_eq!(refused(&mut world, connect, &wrong), (invalid, 16, 1));
+    let wrong = Host::connect_data(cntlid, DISCOVERY, PLAIN_HOST);
+    assert_eq!(refused(&mut world, connect, &wrong), (invalid, 256, 1));
+    let wrong = Host::connect_data(cntlid, SUBNQN, PI_HOST);
+    assert_eq!(refused(&mut world, connect, &wrong), (invalid, 512, 1));
+    let mut wrong = Host::connect_data(cntlid, SUBNQN, PLAIN_HOST);
+    wrong[0] ^= 1;
+    assert_eq!(refused(&mut world, connect, &wrong), (invalid, 0, 1));
+    let good = Host::connect_data(cntlid, SUBNQN, PLAIN_HOST);
+    assert_eq!(refused(&mut world, Host::connect_sqe(65, 31, 0), &good), (invalid, 42, 0));
+}
+
+#[test]
+fn a_queue_is_connected_once() {
+    let mut world = World::new();
+    let (_admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
+    let cntlid = 1;
+    let data = Host::connect_data(cntlid, SUBNQN, PLAIN_HOST);
+    assert_eq!(refused(&mut world, Host::connect_sqe(1, 31, 0), &data).0, (0, 0x0c));
+    let (status, ..) = io.run(&mut world, Host::connect_sqe(2, 31, 0), &data);
+    assert_eq!(code(status), (0, 0x0c));
+    io.close(&mut world);
+    let mut again = Host::new(&world, 3);
+    again.initialize(&mut world, false, false);
+    assert_eq!(again.run(&mut world, Host::connect_sqe(1, 31, 0), &data).0, 0);
+}
+
+#[test]
+fn commands_wait_for_their_controller() {
+    let mut world = World::new();
+    let mut host = Host::new(&world, 1);
+    host.initialize(&mut world, false, false);
+    assert_eq!(code(host.run(&mut world, sqe(0x18, 0), &[]).0), (0, 0x0c));
+    assert_eq!(code(host.property_get(&mut world, 0x08, 0).0), (0, 0x0c));
+    let data = Host::connect_data(0xffff, SUBNQN, PLAIN_HOST);
+    assert_eq!(host.run(&mut world, Host::connect_sqe(0, 31, 0), &data).0, 0);
+    assert_eq!(code(host.run(&mut world, sqe(0x18, 0), &[]).0), (0, 0x0c));
+    let io = Host::connect_data(1, SUBNQN, PLAIN_HOST);
+    assert_eq!(refused(&mut world, Host::connect_sqe(1, 31, 0), &io).0, (0, 0x0c));
+}
+
+#[test]
+fn properties_have_their_sizes() {
+    let mut world = World::new();
+    let (mut admin, _) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
+    let (status, cap) = admin.property_get(&mut world, 0x00, 1);
+    assert_eq!((status, cap & 0xffff, (cap >> 16) & 1, (cap >> 37) & 1), (0, 255, 1, 1));
+    assert_eq!(admin.property_get(&mut world, 0x08, 0), (0, 0x0002_0100));
+    assert_eq!(admin.property_get(&mut world, 0x14, 0), (0, 0x0046_0001));
+    for (offset, size) in [(0x00, 0), (0x08, 1), (0x04, 0), (0x20, 0), (0xffff_fffc, 0)] {
+        assert_eq!(code(admin.property_get(&mut world, offset, size).0), (0, 0x02));
+    }
+    assert_eq!(code(admin.property_set(&mut world, 0x1c, 0)), (0, 0x02));
+}
+
+#[test]
+fn reset_ends_io_queues_and_the_controller_starts_anew() {
+    let mut world = World::new();
+    let (mut admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
+    let generation = world.directory.generation();
+    assert_eq!(admin.property_set(&mut world, 0x14, 0), 0);
+    assert_eq!(admin.property_get(&mut world, 0x1c, 0), (0, 0));
+    assert!(world.directory.generation() > generation);
+    io.connection.directory_changed(&mut world.context());
+    assert_eq!(io.connection.disposition(), Disposition::CloseNow);
+    io.close(&mut world);
+    assert_eq!(admin.property_set(&mut world, 0x14, 0x0046_0001), 0);
+    let mut again = Host::new(&world, 3);
+    again.initialize(&mut world, false, false);
+    let data = Host::connect_data(1, SUBNQN, PLAIN_HOST);
+    assert_eq!(again.run(&mut world, Host::connect_sqe(1, 31, 0), &data).0, 0);
+}
+
+#[test]
+fn shutdown_is_complete_at_once() {
+    let mut world = World::new();
+    let (mut admin, _) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
+    assert_eq!(admin.property_set(&mut world, 0x14, 0x0046_4001), 0);
+    assert_eq!(admin.property_get(&mut world, 0x1c, 0), (0, 0b1001));
+}
+
+#[test]
+fn the_end_of_the_admin_queue_ends_its_io_queues() {
+    let mut world = World::new();
+    let (mut admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
+    admin.close(&mut world);
+    io.connection.directory_changed(&mut world.context());
+    assert_eq!(io.connection.disposition(), Disposition::CloseNow);
+    io.close(&mut world);
+    assert_eq!(world.port.live_attachments(), 0);
+}
+
+#[test]
+fn a_command_to_a_controller_that_is_gone_closes_the_queue_without_an_answer() {
+    let mut world = World::new();
+    let (mut admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
+    admin.close(&mut world);
+    let mut read = ranged(0x02, PLAIN_NSID, 0, 1, 0);
+    sgl(&mut read, 0x5a, 0, 4096);
+    io.submit(&mut world, read, &[]);
+    assert!(io.pump(&mut world).is_empty());
+    assert_eq!(io.connection.disposition(), Disposition::CloseNow);
+}
+
+#[test]
+fn disconnect_is_answered_and_then_the_connection_ends() {
+    let mut world = World::new();
+    let (mut admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
+    assert_eq!(code(admin.run(&mut world, sqe(0x7f, 8), &[]).0), (1, 0x85));
+    assert_eq!(io.run(&mut world, sqe(0x7f, 8), &[]).0, 0);
+    assert_eq!(io.connection.disposition(), Disposition::CloseAfterTransmit);
+}
+
+#[test]
+fn a_silent_peer_is_disconnected() {
+    let mut world = World::new();
+    let mut host = Host::new(&world, 1);
+    host.send(&mut world, &Host::icreq(0)[..100]);
+    let deadline_ms = host.connection.deadline_ms().unwrap();
+    world.now_ms = deadline_ms - 1;
+    host.connection.tick(&mut world.context());
+    assert_eq!(host.connection.disposition(), Disposition::Open);
+    world.now_ms = deadline_ms;
+    host.connection.tick(&mut world.context());
+    assert_eq!(host.connection.disposition(), Disposition::CloseNow);
+}
+
+#[test]
+fn a_missing_keep_alive_ends_the_association() {
+    let mut world = World::new();
+    let mut host = Host::new(&world, 1);
+    host.initialize(&mut world, false, false);
+    let data = Host::connect_data(0xffff, SUBNQN, PLAIN_HOST);
+    assert_eq!(host.run(&mut world, Host::connect_sqe(0, 31, 5_000), &data).0, 0);
+    assert_eq!(host.property_set(&mut world, 0x14, 0x0046_0001), 0);
+    assert_eq!(host.connection.deadline_ms(), Some(world.now_ms + 5_000));
+    world.now_ms += 4_000;
+    assert_eq!(host.run(&mut world, sqe(0x18, 0), &[]).0, 0);
+    assert_eq!(host.connection.deadline_ms(), Some(world.now_ms + 5_000));
+    world.now_ms += 5_000;
+    host.connection.tick(&mut world.context());
+    assert_eq!(host.connection.disposition(), Disposition::CloseNow);
+    assert_eq!((world.directory.controllers(), world.sessions.list().len()), (0, 0));
+    host.close(&mut world);
+}
+
+#[test]
+fn a_cid_in_use_is_a_conflict_and_the_first_command_goes_on() {
+    let mut world = World::new();
+    let (_admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
+    world.port.stalled = true;
+    let mut read = ranged(0x02, PLAIN_NSID, 0, 1, 0);
+    sgl(&mut read, 0x5a, 0, 4096);
+    let capsule = io.capsule(&read, &[]);
+    io.send(&mut world, &capsule);
+    io.send(&mut world, &capsule);
+    let answer = io.pump(&mut world);
+    let [Pdu::Response { status, cid: 0, .. }] = answer[..] else { panic!("{answer:?}") };
+    assert_eq!((code(status), dnr(status)), ((0, 0x03), true));
+    world.port.stalled = false;
+    assert!(matches!(io.pump(&mut world)[..], [Pdu::Data { .. }, Pdu::Response { status: 0, .. }]));
+}
+
+#[test]
+fn the_submission_queue_head_moves_and_wraps() {
+    let mut world = World::new();
+    let (mut admin, _) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
+    let mut heads = Vec::new();
+    for _ in 0..40 {
+        admin.submit(&mut world, sqe(0x18, 0), &[]);
+        for pdu in admin.pump(&mut world) {
+            let Pdu::Response { sqhd, .. } = pdu else { panic!("{pdu:?}") };
+            heads.push(sqhd);
+        }
+    }
+    for pair in heads.windows(2) {
+        assert_eq!(pair[1], (pair[0] + 1) % 32);
+    }
+}
