@@ -27,7 +27,7 @@ fn every_pi_mode_runs_clean_with_and_without_digests() {
     let quick =
         ["--seconds", "1", "--warmup", "0", "--mix", "50/50", "--queues", "2", "--depth", "8", "--fill"];
     for (pi_type, pi) in [(0, "off"), (1, "pract"), (1, "end-to-end"), (3, "end-to-end")] {
-        for digests in [&[][..], &["--header-digest", "--data-digest"][..]] {
+        for digests in [&[][..], &["--header-digest", "--data-digest", "--threads", "2"][..]] {
             let peer = Peer::start(Manner { pi_type, cpda: 3, c2h_len: 3000, ..Manner::default() });
             let verify: &[&str] = if pi == "end-to-end" { &["--verify"] } else { &[] };
             let output = bench("run", &peer, &[&quick[..], &["--pi", pi], digests, verify].concat());
