@@ -18,6 +18,9 @@ pub(crate) enum Format {
     Json,
 }
 
+/// A dump of bytes longer than this is cut in tables: nobody reads a block of 4096 bytes there.
+const WIDE_HEX_DIGITS: usize = 64;
+
 /// A JSON value that keeps its members in the order in which the API sent them, which is an order made for
 /// reading.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,6 +100,10 @@ impl Doc {
                 let mut text = self.cell();
                 if let (true, Ok(bytes)) = (path.ends_with("_bytes"), text.parse::<u64>()) {
                     text = format!("{text} ({})", size::human(bytes));
+                }
+                if text.len() > WIDE_HEX_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                    let shown = text.get(..WIDE_HEX_DIGITS).unwrap_or_default();
+                    text = format!("{shown}… ({} bytes; whole with --output json)", text.len() / 2);
                 }
                 rows.push((printable(path), text));
             }

@@ -116,6 +116,21 @@ impl Appliance {
         self.nvme_port
     }
 
+    /// What `holdfast` answers on these arguments, as an administrator calls it.
+    ///
+    /// # Errors
+    /// When it does not exit with 0.
+    pub fn cli(&self, arguments: &[&str]) -> Result<String> {
+        let output = Command::new(places::program("holdfast")?)
+            .args(arguments)
+            .env("HOLDFAST_API", self.rest.base())
+            .stdin(Stdio::null())
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "holdfast {}: {said}", arguments.join(" "));
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
     /// Kills a plane with SIGKILL and waits until `up` has started another one.
     ///
     /// # Errors
@@ -152,7 +167,7 @@ impl Appliance {
     }
 
     /// A plane among the children of `up`.
-    fn pid(&self, plane: Plane) -> Result<Option<Pid>> {
+    pub(crate) fn pid(&self, plane: Plane) -> Result<Option<Pid>> {
         for entry in fs::read_dir("/proc")? {
             let name = entry?.file_name();
             let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };

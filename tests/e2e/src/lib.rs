@@ -14,12 +14,16 @@ mod archive;
 mod channel;
 mod guest;
 mod places;
+mod process;
 mod rest;
+mod scripted;
 mod volume;
 
 pub use appliance::{Appliance, Plane};
 pub use channel::Results;
 pub use guest::{Guest, GuestBuilder, HostIdentity};
 pub use places::Kernel;
-pub use rest::{Rest, eventually};
+pub use process::Process;
+pub use rest::{Answer, Rest, eventually};
+pub use scripted::host_nqn;
 pub use volume::{Share, View, counter};

@@ -5,8 +5,8 @@
 //!
 //! **Which chunk next**, in this order: the emptiest partly filled one, if a quarter of it is free; an empty
 //! one; the emptiest partly filled one at all; one that another volume's cursor is in. So an untouched chunk
-//! is touched only when no other chunk is a quarter free: memory in use stays below 4/3 of the most that was
-//! ever allocated at once, plus one chunk a volume. Runs get short when a pool is nearly full.
+//! is touched only when no other chunk is a quarter free: memory in use stays below 4/3 of the most slots that
+//! were ever in use at once, plus one chunk a volume. Runs get short when a pool is nearly full.
 //!
 //! Empty chunks give their memory back, all but a few that are kept to be filled again at once.
 //!
@@ -348,7 +348,7 @@ impl SlotAllocator {
         for (number, chunk) in self.chunks.iter().enumerate() {
             let mut free = 0;
             for (bit, state) in chunk.states.iter().enumerate() {
-                assert_eq!(chunk.next_free(bit) == Some(bit), state.phase == Phase::Free);
+                assert_eq!(chunk.free_map[bit / 64] >> (bit % 64) & 1 == 1, state.phase == Phase::Free);
                 if state.phase == Phase::Free {
                     assert_eq!(state.pins, 0);
                     free += 1;

@@ -6,7 +6,8 @@
 //! leaf, every deallocation that is still under way there is applied to that whole leaf, and the leaf notes the
 //! number of the newest one: slices that come later skip it. Jobs are numbered in the order of their
 //! submission, and a new leaf starts with the newest number. A publish pays at most 512 words a leaf for this,
-//! once for each batch of new jobs. Reads see a job's blocks vanish one by one, none of them coming back.
+//! once for each batch of new jobs. A pool that finds no room first does all jobs to their ends: the one case in
+//! which they are waited for, because room that was given back must not be refused. Reads see a job's blocks vanish one by one, none of them coming back.
 
 use holdfast_block::{Lba, SlotRef, StoreDone, StoreError};
 
@@ -19,6 +20,10 @@ use super::volume::VolumeIndex;
 /// Map words looked at in one slice: some tens of microseconds, little enough not to be seen by the I/O that
 /// waits for it.
 const SLICE_WORDS: usize = 2048;
+
+/// Jobs at a time: a publish into a volume with jobs may look at all of them. The oldest one is done to its end
+/// before there are more; the work is the same, only sooner.
+const JOBS_MAX: usize = 64;
 
 /// A range of a volume that becomes holes.
 #[derive(Debug)]
@@ -90,9 +95,15 @@ impl<M: PoolMemory> MemoryPool<M> {
         self.finished.pop_front()
     }
 
-    /// Does all jobs to their ends: for a pool without room, because what they free must count first.
+    /// Does all jobs to their ends.
     pub(super) fn finish_jobs(&mut self) {
-        while let Some(mut job) = self.jobs.pop_front() {
+        while !self.jobs.is_empty() {
+            self.finish_oldest();
+        }
+    }
+
+    fn finish_oldest(&mut self) {
+        if let Some(mut job) = self.jobs.pop_front() {
             while !self.run_slice(&mut job) {}
             self.finish(job);
         }
@@ -133,6 +144,9 @@ impl<M: PoolMemory> MemoryPool<M> {
     }
 
     fn enqueue(&mut self, job: Job) {
+        while self.jobs.len() >= JOBS_MAX {
+            self.finish_oldest();
+        }
         self.last_job = job.number;
         if let Some(volume) = self.volumes.get_mut(job.volume) {
             volume.jobs += 1;

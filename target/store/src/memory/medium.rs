@@ -132,16 +132,16 @@ impl<M: PoolMemory> Medium<M> {
 
     /// Fills a record. Its address is left to [`Self::stamp`].
     pub(super) fn set_record(&mut self, class: BlockClass, slot: SlotIndex, record: &BlockRecord) {
-        let mut bytes = [0; RECORD_LEN];
-        let writer = record.writer.map_or(0, HostId::get).to_ne_bytes();
-        let word = provenance_code(record.provenance).to_ne_bytes();
-        let fields = record.tuple.iter().chain(&writer).chain(&word);
-        for (place, byte) in bytes.iter_mut().zip(fields) {
-            *place = *byte;
-        }
         let offset = self.area(class).record_offset(slot);
-        if let Some(place) = self.memory.slice_mut(offset, RECORD_LEN) {
-            place.copy_from_slice(&bytes);
+        let Some((tuple, rest)) =
+            self.memory.slice_mut(offset, RECORD_LEN).and_then(|bytes| bytes.split_first_chunk_mut::<16>())
+        else {
+            return;
+        };
+        *tuple = record.tuple;
+        if let Some((writer, word)) = rest.split_first_chunk_mut::<8>() {
+            *writer = record.writer.map_or(0, HostId::get).to_ne_bytes();
+            word.copy_from_slice(&provenance_code(record.provenance).to_ne_bytes());
         }
     }
 

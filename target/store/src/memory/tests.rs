@@ -1,6 +1,7 @@
 //! Tests of whole pools: what a kill leaves, space, pins, order. They see the pool's books, and audit them.
 #![expect(clippy::cast_possible_truncation, reason = "numbers made up here, small")]
 
+mod format;
 mod journal;
 mod kill;
 mod model;

@@ -41,7 +41,13 @@ impl JournalMemory {
         (JournalMemory { bytes, journal: Rc::clone(&journal) }, journal)
     }
 
-    fn close(&mut self) {
+    /// All steps so far.
+    pub(super) fn steps(&self) -> Vec<Step> {
+        self.close();
+        self.journal.borrow().steps.clone()
+    }
+
+    fn close(&self) {
         let mut journal = self.journal.borrow_mut();
         if let Some((offset, len)) = journal.open.take() {
             journal.steps.push(Step::Range(offset, self.bytes[offset..offset + len].to_vec()));

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::journal::{Dice, Journal, JournalMemory, apply, apply_torn};
+use super::journal::{Dice, Journal, JournalMemory, Step, apply, apply_torn};
 use super::model::Model;
 use super::*;
 
@@ -13,6 +13,7 @@ use super::*;
 const SPOTS: [u64; 6] = [0, 500, 2_000, 300_000, 1_500_000, 3_000_000];
 
 /// What may be there after so many steps.
+#[derive(Clone)]
 struct Point {
     steps: usize,
     model: Rc<Model>,
@@ -28,6 +29,8 @@ struct Pinned {
 
 /// A pool under a random load, with its model and everything that is under way.
 struct World {
+    /// The memory as it was in the beginning.
+    base: Vec<u8>,
     stores: Stores<JournalMemory>,
     journal: Rc<RefCell<Journal>>,
     model: Model,
@@ -45,10 +48,11 @@ struct World {
 impl World {
     fn new(seed: u64) -> World {
         let config = config();
-        let len = MemoryPool::<JournalMemory>::layout_len(&config).unwrap();
-        let (memory, journal) = JournalMemory::new(vec![0; len]);
+        let base = vec![0; MemoryPool::<JournalMemory>::layout_len(&config).unwrap()];
+        let (memory, journal) = JournalMemory::new(base.clone());
         let pool = MemoryPool::create(memory, &config).unwrap();
         let mut world = World {
+            base,
             stores: stores_of(pool),
             journal,
             model: Model::default(),
@@ -65,6 +69,35 @@ impl World {
         world.create();
         world.create();
         world
+    }
+
+    /// The process is killed at one of its last steps, and the next one goes on with what it finds.
+    fn killed(mut self) -> World {
+        let history = self.history();
+        let cut = history.steps.len() - self.dice.below(history.steps.len().min(400) as u64 + 1) as usize;
+        let (base, mut model) = history.at(cut);
+        let (memory, journal) = JournalMemory::new(base.clone());
+        let mut pool = MemoryPool::open(memory).unwrap();
+        model.settle(&mut pool);
+        let mut next = World {
+            base,
+            stores: stores_of(pool),
+            journal,
+            model,
+            points: Vec::new(),
+            pinned: Vec::new(),
+            deallocating: HashMap::new(),
+            deleted: Vec::new(),
+            ..self
+        };
+        next.mark();
+        next
+    }
+
+    /// What happened so far.
+    fn history(&self) -> History {
+        let steps = self.stores.pool(pool_id()).unwrap().medium.memory.steps();
+        History { base: self.base.clone(), steps, points: self.points.clone(), dice: self.dice.clone() }
     }
 
     /// Up to here, the present model holds.
@@ -246,14 +279,29 @@ impl World {
         assert_eq!(seeds(&self.stores, volume, &slots, tuple_len), found, "pinned blocks have changed");
         self.stores.unpin(volume, &slots);
     }
+}
+
+/// All that a process did to the memory, and what may be there at each point.
+struct History {
+    base: Vec<u8>,
+    steps: Vec<Step>,
+    points: Vec<Point>,
+    dice: Dice,
+}
+
+impl History {
+    /// The memory after so many steps, and what may be in it.
+    fn at(&self, cut: usize) -> (Vec<u8>, Model) {
+        let mut image = self.base.clone();
+        self.steps[..cut].iter().for_each(|step| apply(&mut image, step));
+        let exact = self.points.iter().rfind(|point| point.steps == cut);
+        let point = exact.or_else(|| self.points.iter().find(|point| point.steps > cut));
+        (image, Model::clone(&point.unwrap().model))
+    }
 
     /// Checks the image after every `stride`-th step, and with every such range cut.
     fn check_images(self, stride: u64) -> usize {
-        let World { stores, journal, points, mut dice, .. } = self;
-        drop(stores);
-        let steps = std::mem::take(&mut journal.borrow_mut().steps);
-        let len = MemoryPool::<Vec<u8>>::layout_len(&config()).unwrap();
-        let mut image = vec![0; len];
+        let History { base: mut image, steps, points, mut dice } = self;
         let mut points = points.iter().peekable();
         let mut checked = 0;
         for (number, step) in steps.iter().enumerate() {
@@ -310,7 +358,7 @@ fn a_kill_after_any_store_leaves_every_block_whole_with_its_own_record() {
             world.step();
         }
         audit_all(&world.stores);
-        images += world.check_images(1);
+        images += world.history().check_images(1);
     }
     assert!(images > 2_500, "{images} kills are too few");
 }
@@ -327,9 +375,25 @@ fn a_kill_during_a_longer_load_leaves_every_block_whole_with_its_own_record() {
             }
         }
         audit_all(&world.stores);
-        images += world.check_images(100);
+        images += world.history().check_images(100);
     }
     assert!(images > 1_000, "{images} kills are too few");
+}
+
+#[test]
+fn a_pool_goes_on_through_one_kill_after_the_other() {
+    for seed in 21..=24 {
+        let mut world = World::new(seed);
+        for life in 0..20 {
+            for _ in 0..20 + life {
+                world.step();
+            }
+            audit_all(&world.stores);
+            world.history().check_images(60);
+            world = world.killed();
+            audit_all(&world.stores);
+        }
+    }
 }
 
 #[test]

@@ -94,9 +94,23 @@ impl Model {
         volume.blocks.range_mut(lba..lba + blocks).map(|(_, block)| block)
     }
 
+    /// A new process has opened the pool: asserts that it holds what it may, and what was found is what it holds.
+    pub(super) fn settle<M: PoolMemory>(&mut self, pool: &mut MemoryPool<M>) {
+        self.check(pool);
+        let there: BTreeMap<VolumeId, VolumeSpec> =
+            pool.volumes().map(|volume| (volume.spec.id, volume.spec)).collect();
+        self.volumes.retain(|id, _| there.contains_key(id));
+        for (id, volume) in &mut self.volumes {
+            let spec = there[id];
+            volume.specs = vec![Some(spec)];
+            for (lba, block) in &mut volume.blocks {
+                block.allowed = vec![VolumeModel::find(pool, &spec, *lba)];
+            }
+        }
+    }
+
     /// Asserts that a pool, just opened, holds what it may.
     pub(super) fn check<M: PoolMemory>(&self, pool: &mut MemoryPool<M>) {
-        audit(pool);
         let there: BTreeMap<VolumeId, VolumeSpec> =
             pool.volumes().map(|volume| (volume.spec.id, volume.spec)).collect();
         assert!(there.keys().all(|id| self.volumes.contains_key(id)), "a volume from nowhere");
@@ -113,14 +127,9 @@ impl Model {
 
 impl VolumeModel {
     fn check<M: PoolMemory>(&self, pool: &mut MemoryPool<M>, spec: &VolumeSpec) {
-        let index = pool.volumes.find(spec.id).unwrap();
-        let tuple_len = spec.format.map_or(0, |format| format.tuple_len());
-        let mut slots = Vec::new();
         let mut allocated = 0;
         for (lba, block) in &self.blocks {
-            slots.clear();
-            pool.read(index, Lba(*lba), BlockCount::new(1), &mut slots).unwrap();
-            let found = seed_in(pool.data(index, slots[0]), pool.record(index, slots[0]), tuple_len);
+            let found = VolumeModel::find(pool, spec, *lba);
             let allowed = &block.allowed;
             assert!(
                 allowed.contains(&found),
@@ -128,8 +137,19 @@ impl VolumeModel {
                 spec.id
             );
             allocated += u64::from(found.is_some());
-            pool.unpin(index, &slots);
         }
+        let index = pool.volumes.find(spec.id).unwrap();
         assert_eq!(pool.volume_usage(index).unwrap().blocks_allocated, allocated, "blocks from nowhere");
+    }
+
+    /// The write whose contents a block has.
+    fn find<M: PoolMemory>(pool: &mut MemoryPool<M>, spec: &VolumeSpec, lba: u64) -> Option<u64> {
+        let index = pool.volumes.find(spec.id).unwrap();
+        let tuple_len = spec.format.map_or(0, |format| format.tuple_len());
+        let mut slots = Vec::new();
+        pool.read(index, Lba(lba), BlockCount::new(1), &mut slots).unwrap();
+        let found = seed_in(pool.data(index, slots[0]), pool.record(index, slots[0]), tuple_len);
+        pool.unpin(index, &slots);
+        found
     }
 }

@@ -145,6 +145,29 @@ fn deallocating_the_whole_of_the_largest_volume_ends_soon() {
 }
 
 #[test]
+fn many_deallocations_at_once_end_once_each_and_stay_bounded() {
+    let mut stores = stores_of(pool_in(&config()));
+    let id = wide(&mut stores);
+    let mut ended = HashSet::new();
+    for token in 0..300 {
+        for leaf in 0..12 {
+            let slots = filled(&mut stores, id, 1, 1).unwrap();
+            let lba = Lba(leaf * 100_000);
+            stores.submit(StoreOp::Publish { token: 1_000_000, volume: id, lba, slots, durable: false });
+        }
+        start_deallocate(&mut stores, token, id, 0, 1 << 30);
+        assert!(stores.pool(pool_id()).unwrap().jobs.len() <= 64);
+    }
+    while stores.has_work() {
+        let token = stores.poll().map(|done| done.token).filter(|token| *token < 1_000_000);
+        assert!(token.is_none_or(|token| ended.insert(token)), "ended twice");
+    }
+    assert_eq!(ended.len(), 300);
+    assert_eq!(stores.usage(id).unwrap().blocks_allocated, 0);
+    audit_all(&stores);
+}
+
+#[test]
 fn a_volume_deleted_under_a_deallocation_ends_it() {
     let mut stores = stores_of(pool_in(&config()));
     let id = wide(&mut stores);
