@@ -1,0 +1,96 @@
+//! `/pools`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use serde_json::Value;
+
+use super::body::{Body, Object};
+use super::openapi::{ChangeProblems, DeleteProblems, GetProblems, ListProblems};
+use super::path::Named;
+use super::query::{NoParameters, Parameters};
+use crate::app::App;
+use crate::app::page::Page;
+use crate::app::pools::{NewPool, Pool, PoolBacking};
+use crate::error::{Error, Result};
+use crate::names::Name;
+
+/// Lists pools by name.
+#[utoipa::path(get, path = "/pools", tag = "pools", operation_id = "list_pools",
+    params(
+        ("limit" = Option<u32>, Query, description = "1 to 1000", minimum = 1, maximum = 1000),
+        ("after" = Option<String>, Query, description = "`next` of the part before",
+            pattern = "^[A-Za-z0-9_-]*$"),
+    ),
+    responses((status = 200, body = Page<Pool>), ListProblems))]
+pub(super) async fn list(State(app): State<Arc<App>>, parameters: Parameters) -> Result<Json<Page<Pool>>> {
+    let page = parameters.known(&["limit", "after"])?.page()?;
+    Ok(Json(app.pools(&page).await?))
+}
+
+/// Makes a pool. It can be used when this answers.
+#[utoipa::path(post, path = "/pools", tag = "pools", operation_id = "create_pool",
+    request_body = NewPool,
+    responses((status = 201, body = Pool, headers(("location" = String))), ChangeProblems))]
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    _: NoParameters,
+    Body(body): Body,
+) -> Result<impl IntoResponse> {
+    let pool = app.create_pool(parse(&body)?).await?;
+    let location = [(header::LOCATION, format!("/api/v1/pools/{}", pool.name))];
+    Ok((StatusCode::CREATED, location, Json(pool)))
+}
+
+/// Shows a pool.
+#[utoipa::path(get, path = "/pools/{name}", tag = "pools", operation_id = "get_pool",
+    params(("name" = String, Path, description = "Name of the pool")),
+    responses((status = 200, body = Pool), GetProblems))]
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    Named(name): Named<String>,
+    _: NoParameters,
+) -> Result<Json<Pool>> {
+    Ok(Json(app.pool(&name).await?))
+}
+
+/// Removes a pool without volumes.
+#[utoipa::path(delete, path = "/pools/{name}", tag = "pools", operation_id = "delete_pool",
+    params(("name" = String, Path, description = "Name of the pool")),
+    responses((status = 204, description = "Removed"), DeleteProblems))]
+pub(super) async fn delete(
+    State(app): State<Arc<App>>,
+    Named(name): Named<String>,
+    _: NoParameters,
+) -> Result<StatusCode> {
+    app.delete_pool(&name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn parse(body: &Value) -> Result<NewPool> {
+    let object = Object::new(body, "", &["name", "backing"], &["overcommit"])?;
+    let name = object.required("name", object.name("name", Name::parse)?)?;
+    let backing = object.required("backing", object.get("backing"))?;
+    Ok(NewPool {
+        name,
+        backing: parse_backing(backing)?,
+        overcommit: object.number("overcommit")?.unwrap_or(1.0),
+    })
+}
+
+fn parse_backing(value: &Value) -> Result<PoolBacking> {
+    let object = Object::open(value, "/backing")?;
+    let kind = object.required("kind", object.text("kind")?)?;
+    match kind {
+        "memory" => {
+            let object = Object::new(value, "/backing", &["kind", "size_bytes"], &[])?;
+            let size_bytes = object.required("size_bytes", object.integer("size_bytes")?)?;
+            Ok(PoolBacking::Memory { size_bytes })
+        }
+        "file" | "block" => Err(Error::value("/backing/kind", format!("{kind} is not in this version"))),
+        _ => Err(Error::value("/backing/kind", "must be memory")),
+    }
+}

@@ -1,0 +1,11 @@
+//! The API as its users meet it: the real router, a real SQLite file and a scripted target on a real socket.
+
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod changes;
+mod hosts;
+mod incidents;
+mod plane;
+mod scripted_target;
+mod shows;
+mod statuses;

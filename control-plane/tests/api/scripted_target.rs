@@ -1,0 +1,202 @@
+//! A scripted target: the other end of the contract's socket, doing what a test tells it to. It stands in for the
+//! data plane at the one seam between the two processes.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use holdfast_contract::{
+    Applied, Backing, DesiredState, Hello, Incident, ObjectFault, ObjectKind, ObservedPool, ObservedState,
+    ObservedVolume, PROTOCOL_VERSION, PoolHealth, Request, Response, decode_line, encode_line,
+};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::Runtime;
+use tokio::sync::Notify;
+
+/// What it does with the next `Apply`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum OnApply {
+    Apply,
+    Refuse(ObjectFault),
+    /// Applies, and never answers.
+    ApplyAndHang,
+    /// Hangs up before applying.
+    HangUp,
+}
+
+#[derive(Debug)]
+pub(crate) struct Script {
+    pub(crate) observed: ObservedState,
+    pub(crate) applied: Vec<DesiredState>,
+    pub(crate) on_apply: OnApply,
+    pub(crate) incidents: Vec<Incident>,
+    /// Every `Incidents` request's `after`.
+    pub(crate) asked_after: Vec<u64>,
+    pub(crate) acked: Vec<u64>,
+    /// Drops the connection instead of answering `AckIncidents`.
+    pub(crate) lose_acks: bool,
+}
+
+/// The data that survives "restarts" of the target.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    script: Arc<Mutex<Script>>,
+    hung: Arc<Notify>,
+}
+
+/// A running target; stops when dropped.
+pub(crate) struct Running {
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Target {
+    pub(crate) fn new() -> Self {
+        let script = Script {
+            observed: ObservedState { boot_id: "boot-1".to_owned(), ..ObservedState::default() },
+            applied: Vec::new(),
+            on_apply: OnApply::Apply,
+            incidents: Vec::new(),
+            asked_after: Vec::new(),
+            acked: Vec::new(),
+            lose_acks: false,
+        };
+        Self { script: Arc::new(Mutex::new(script)), hung: Arc::new(Notify::new()) }
+    }
+
+    pub(crate) fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap()
+    }
+
+    /// The state applied last.
+    pub(crate) fn last(&self) -> DesiredState {
+        self.script().applied.last().cloned().unwrap_or_default()
+    }
+
+    /// Waits until an `Apply` is left hanging.
+    pub(crate) async fn hung(&self) {
+        self.hung.notified().await;
+    }
+
+    pub(crate) fn start(&self, socket: &Path) -> Running {
+        let _ = std::fs::remove_file(socket);
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = {
+            let _inside = runtime.enter();
+            UnixListener::bind(socket).unwrap()
+        };
+        let this = self.clone();
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(this.clone().talk(stream));
+            }
+        });
+        Running { runtime: Some(runtime) }
+    }
+
+    async fn talk(self, stream: UnixStream) {
+        let (reader, mut writer) = stream.into_split();
+        let mut lines = BufReader::new(reader).split(b'\n');
+        while let Ok(Some(line)) = lines.next_segment().await {
+            let request: Request = decode_line(&line).unwrap();
+            match self.answer(request) {
+                Answer::Say(response) => {
+                    if writer.write_all(&encode_line(&response).unwrap()).await.is_err() {
+                        return;
+                    }
+                }
+                Answer::HangUp => return,
+                Answer::Hang => {
+                    self.hung.notify_one();
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+
+    fn answer(&self, request: Request) -> Answer {
+        let mut script = self.script();
+        Answer::Say(match request {
+            Request::Hello(hello) => {
+                assert_eq!(hello.version, PROTOCOL_VERSION);
+                Response::Hello(Hello { version: PROTOCOL_VERSION, program: "scripted target".to_owned() })
+            }
+            Request::Apply(state) => match script.on_apply.clone() {
+                OnApply::Apply => script.apply(*state),
+                OnApply::Refuse(fault) => Response::Refused(vec![fault]),
+                OnApply::ApplyAndHang => {
+                    script.apply(*state);
+                    return Answer::Hang;
+                }
+                OnApply::HangUp => return Answer::HangUp,
+            },
+            Request::Observe => Response::Observed(Box::new(script.observed.clone())),
+            Request::Incidents { after, limit } => {
+                script.asked_after.push(after);
+                let limit = usize::try_from(limit).unwrap();
+                let found = script.incidents.iter().filter(|incident| incident.sequence > after);
+                Response::Incidents(found.take(limit).cloned().collect())
+            }
+            Request::AckIncidents { .. } if script.lose_acks => return Answer::HangUp,
+            Request::AckIncidents { through } => {
+                script.acked.push(through);
+                script.incidents.retain(|incident| incident.sequence > through);
+                Response::Acked
+            }
+        })
+    }
+}
+
+enum Answer {
+    Say(Response),
+    Hang,
+    HangUp,
+}
+
+impl Script {
+    fn apply(&mut self, state: DesiredState) -> Response {
+        if state.revision <= self.observed.revision {
+            let fault = ObjectFault {
+                object: ObjectKind::State,
+                name: String::new(),
+                detail: "older than what is applied".to_owned(),
+                no_room: false,
+            };
+            return Response::Refused(vec![fault]);
+        }
+        self.observed.revision = state.revision;
+        self.observed.pools = state
+            .pools
+            .iter()
+            .map(|pool| {
+                let Backing::Memory { size_bytes } = pool.backing;
+                let health = PoolHealth::Ok;
+                ObservedPool { id: pool.id, capacity_bytes: size_bytes, allocated_bytes: 8192, health }
+            })
+            .collect();
+        self.observed.volumes = state
+            .volumes
+            .iter()
+            .map(|volume| ObservedVolume {
+                id: volume.id,
+                uuid: volume.uuid.clone(),
+                nguid: volume.nguid.clone(),
+                size_bytes: volume.size_bytes,
+                allocated_bytes: 4096,
+            })
+            .collect();
+        let known = |id| state.hosts.iter().any(|host| host.id == id || host.aliases.contains(&id));
+        self.observed.discovered_hosts.retain(|host| !known(host.id));
+        let revision = state.revision;
+        self.applied.push(state);
+        Response::Applied(Applied { revision })
+    }
+}
