@@ -74,7 +74,7 @@ pub enum Error {
     NoRoom(Fault),
     /// 500: the database failed.
     #[error("the database failed")]
-    Database(#[from] sqlx::Error),
+    Database(#[from] crate::db::DbError),
     /// 500: the target broke the contract between the planes.
     #[error("the target answered out of turn: {0}")]
     Target(String),

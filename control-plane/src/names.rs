@@ -77,7 +77,7 @@ text_newtype! {
 text_newtype! {
     /// An NVMe qualified name (NVMe Base 2.1, 4.7): `nqn.yyyy-mm.reverse.domain:text`, or
     /// `nqn.2014-08.org.nvmexpress:uuid:UUID`. At most 223 bytes; the discovery NQN is refused.
-    #[schema(pattern = r"^nqn\.[0-9]{4}-(0[1-9]|1[0-2])(\.[A-Za-z0-9-]+)+:[^\s]+$", max_length = 223, example = "nqn.2014-08.org.nvmexpress:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6")]
+    #[schema(pattern = r"^nqn\.[0-9]{4}-(0[1-9]|1[0-2])(\.[A-Za-z0-9-]+)+:[^\s\u0000-\u001f\u007f-\u009f]+$", max_length = 223, example = "nqn.2014-08.org.nvmexpress:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6")]
     Nqn
 }
 text_newtype! {

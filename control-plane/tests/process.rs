@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -108,8 +109,10 @@ fn it_reports_readiness_and_ends_cleanly_with_an_open_stream() {
         assert!(stream.any(|line| line.unwrap().contains("event: target")));
         assert_eq!(end(child, signal), Some(0));
         assert!(stream.all(|line| line.is_ok()), "the stream ended in good order");
-        let mode = std::fs::metadata(folder.path().join("state")).unwrap();
-        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o700);
+        for (path, mode) in [("state", 0o700), ("state/control-plane.sqlite", 0o600)] {
+            let found = std::fs::metadata(folder.path().join(path)).unwrap().permissions().mode();
+            assert_eq!(found & 0o777, mode, "{path}");
+        }
     }
 }
 

@@ -205,7 +205,16 @@ impl App {
             let state = DesiredState { revision: writer.revision, ..wanted.clone() };
             match self.target.call(Request::Apply(Box::new(state))).await {
                 Ok(Response::Applied(_)) => return Ok(generation),
-                Ok(Response::Refused(faults)) => return Err(refusal(faults)),
+                Ok(Response::Refused(faults)) => {
+                    // A former run of this program may have applied more after this conversation began.
+                    let sent = writer.revision;
+                    match self.target.observe().await {
+                        Ok(observed) if observed.revision >= sent && Instant::now() < deadline => {
+                            writer.revision = observed.revision;
+                        }
+                        _ => return Err(refusal(faults)),
+                    }
+                }
                 Ok(Response::Error { detail }) => return Err(Error::Target(detail)),
                 Ok(_) => return Err(Error::Target("not an answer to Apply".to_owned())),
                 Err(CallError::Lost(reason)) if Instant::now() >= deadline => {

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::events::{Event, EventKind};
 use super::page::{Page, PageQuery};
 use super::words::Health;
-use super::{App, INTEGER_MAX, fresh_pool_id};
+use super::{App, fresh_pool_id};
 use crate::db::pools::PoolRow;
 use crate::db::{Conn, meta, pools};
 use crate::error::{Error, Result};
@@ -15,6 +15,8 @@ use crate::names::Name;
 
 /// Smallest pool: below it not even a map page and a handful of blocks are worth having.
 pub const POOL_BYTES_MIN: u64 = 1 << 20;
+/// Largest pool: what the target's layout can hold.
+pub const POOL_BYTES_MAX: u64 = 1 << 44;
 /// Pools are whole 4096-byte slots.
 pub const POOL_BYTES_STEP: u64 = 4096;
 /// Most that may be promised, as a multiple of the capacity.
@@ -75,12 +77,12 @@ impl NewPool {
 
     fn check(&self) -> Result<()> {
         let size_bytes = self.size_bytes();
-        if !(POOL_BYTES_MIN..=INTEGER_MAX).contains(&size_bytes)
+        if !(POOL_BYTES_MIN..=POOL_BYTES_MAX).contains(&size_bytes)
             || !size_bytes.is_multiple_of(POOL_BYTES_STEP)
         {
             return Err(Error::value(
                 "/backing/size_bytes",
-                format!("must be a multiple of {POOL_BYTES_STEP} from {POOL_BYTES_MIN} to {INTEGER_MAX}"),
+                format!("must be a multiple of {POOL_BYTES_STEP} from {POOL_BYTES_MIN} to {POOL_BYTES_MAX}"),
             ));
         }
         if !(1.0..=OVERCOMMIT_MAX).contains(&self.overcommit) {

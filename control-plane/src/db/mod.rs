@@ -11,6 +11,8 @@ pub(crate) mod pools;
 pub(crate) mod subsystems;
 pub(crate) mod volumes;
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
@@ -29,6 +31,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// File name within the state folder.
 const FILE_NAME: &str = "control-plane.sqlite";
 
+/// What the database says when it fails; the name by which the rest of this crate knows it.
+pub(crate) type DbError = sqlx::Error;
+
 /// An open connection, within a transaction or not.
 pub(crate) type Conn = SqliteConnection;
 /// A transaction; rolled back when dropped.
@@ -43,9 +48,16 @@ pub(crate) struct Db {
 impl Db {
     /// Opens or creates the database in `state` and brings its schema up to date.
     pub(crate) async fn open(state: &Path) -> Result<Self> {
+        let file = state.join(FILE_NAME);
+        // Evidence of incidents is users' data: only the owner reads it. The log beside it inherits the mode.
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&file)
+            .map_err(|error| Error::Stored(format!("{}: {error}", file.display())))?;
         let options = SqliteConnectOptions::new()
-            .filename(state.join(FILE_NAME))
-            .create_if_missing(true)
+            .filename(file)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)

@@ -45,11 +45,14 @@ impl<S: Sync> FromRequest<S> for OptionalBody {
     async fn from_request(request: Request, _state: &S) -> Result<Self> {
         let media_type = media_type(request.headers());
         let bytes = read(request).await?;
+        let nothing = || Value::Object(Map::new());
         if bytes.is_empty() {
-            Ok(Self(Value::Object(Map::new())))
-        } else {
-            parse(&bytes, media_type).map(Self)
+            return Ok(Self(nothing()));
         }
+        Ok(Self(match parse(&bytes, media_type)? {
+            Value::Null => nothing(),
+            value => value,
+        }))
     }
 }
 

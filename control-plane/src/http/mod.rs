@@ -51,7 +51,7 @@ impl axum::extract::FromRef<Shared> for Arc<App> {
 /// The whole API. Event streams end when `stop` says true.
 pub fn router(app: Arc<App>, stop: watch::Receiver<bool>) -> Router {
     let (router, document) = documented().split_for_parts();
-    let document: Arc<str> = openapi::render(document).into();
+    let document: Arc<str> = openapi::render(&document).into();
     let state = Shared { app, stop };
     router
         .route("/openapi.json", get(move || openapi::serve(Arc::clone(&document))))

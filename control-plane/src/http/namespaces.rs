@@ -64,7 +64,8 @@ pub(super) async fn delete(
     Named((name, nsid)): Named<(String, String)>,
     _: NoParameters,
 ) -> Result<StatusCode> {
-    let number = nsid.parse().map_err(|_| Error::missing("namespace", format!("{nsid} in {name}")))?;
+    let missing = || Error::missing("namespace", format!("{nsid} in {name}"));
+    let number = nsid.parse().ok().filter(|number: &u32| number.to_string() == nsid).ok_or_else(missing)?;
     app.delete_namespace(&name, number).await?;
     Ok(StatusCode::NO_CONTENT)
 }

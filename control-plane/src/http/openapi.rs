@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::http::header;
 use axum::response::IntoResponse;
+use serde_json::Value;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi};
 
@@ -36,8 +37,14 @@ pub(super) fn frame() -> utoipa::openapi::OpenApi {
 }
 
 /// The document as text.
-pub(super) fn render(document: utoipa::openapi::OpenApi) -> String {
-    document.to_json().unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+pub(super) fn render(document: &utoipa::openapi::OpenApi) -> String {
+    let mut document = serde_json::to_value(document).unwrap_or_default();
+    // The derived schema of a tagged enumeration does not say that its variants are closed.
+    let kinds = document.pointer_mut("/components/schemas/PoolBacking/oneOf").and_then(Value::as_array_mut);
+    for kind in kinds.into_iter().flatten().filter_map(Value::as_object_mut) {
+        kind.insert("additionalProperties".to_owned(), Value::Bool(false));
+    }
+    document.to_string()
 }
 
 /// The document.

@@ -76,6 +76,14 @@ async fn revisions_grow_with_every_apply() {
 }
 
 #[tokio::test]
+async fn a_target_that_is_ahead_is_caught_up_with() {
+    let bench = Bench::new().await;
+    bench.target.script().observed.revision += 1000;
+    bench.plane.post("/api/v1/volumes", volume("v")).await;
+    assert!(bench.target.last().revision > 1000);
+}
+
+#[tokio::test]
 async fn a_refused_change_leaves_nothing_behind() {
     let bench = Bench::new().await;
     for (no_room, status) in [(true, 507), (false, 422)] {

@@ -205,7 +205,9 @@ async fn the_document_names_every_route_and_every_reference_exists() {
         let name = part.split('"').next().unwrap();
         assert!(document["components"]["schemas"].get(name).is_some(), "{name} is not in the document");
     }
-    assert_eq!(document["components"]["schemas"]["NewVolume"]["additionalProperties"], false);
+    let schemas = &document["components"]["schemas"];
+    assert_eq!(schemas["NewVolume"]["additionalProperties"], false);
+    assert_eq!(schemas["PoolBacking"]["oneOf"][0]["additionalProperties"], false);
 }
 
 #[tokio::test]

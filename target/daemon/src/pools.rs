@@ -56,6 +56,14 @@ pub(crate) enum OpenError {
     /// The system refused memory.
     #[error("no memory for the pool: {0}")]
     Memory(#[from] std::io::Error),
+    /// The machine has less memory than that.
+    #[error("{wanted} bytes are more than this machine's memory of {total} bytes; make the pool smaller")]
+    TooLarge {
+        /// Bytes wanted.
+        wanted: u64,
+        /// Bytes there are.
+        total: u64,
+    },
     /// The pool's structures.
     #[error(transparent)]
     Pool(#[from] PoolError),
@@ -64,7 +72,7 @@ pub(crate) enum OpenError {
 impl OpenError {
     /// Whether room is what is missing.
     pub(crate) fn is_no_room(&self) -> bool {
-        matches!(self, OpenError::Memory(_))
+        matches!(self, OpenError::Memory(_) | OpenError::TooLarge { .. })
     }
 }
 
@@ -89,6 +97,10 @@ impl KeptMemory {
             tracing::info!(pool = %wanted.name, "found the pool's memory");
             return Ok(OpenPool { pool, region });
         }
+        // The memory is taken as blocks are written, so the system would not refuse more than it has until it is too late.
+        if let Some(total) = memory_total().filter(|total| *total < wanted.size_bytes) {
+            return Err(OpenError::TooLarge { wanted: wanted.size_bytes, total });
+        }
         let config = PoolConfig::new(wanted.id, wanted.size_bytes);
         let mapping = Mapping::create(&name, MemoryPool::<PoolMap>::layout_len(&config)?)?;
         let fd = mapping.fd().try_clone_to_owned()?;
@@ -108,6 +120,13 @@ pub(crate) fn forget(pool: PoolId) {
     if let Err(error) = handover::remove_fd(&memory_name(pool)) {
         tracing::warn!(%pool, %error, "the service manager still keeps the pool's memory");
     }
+}
+
+/// The machine's memory in bytes, proc(5) `MemTotal`.
+fn memory_total() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 const NAME_PREFIX: &str = "pool-";
