@@ -24,12 +24,20 @@ pub struct ServiceLimits {
     pub attachments_max: usize,
     /// Payload bytes of Compare held aside.
     pub staged_bytes_max: usize,
+    /// Payload bytes of Writes on their way above which [`BlockPort::is_crowded`] says so: well below the room that a
+    /// pool has for writes under way.
+    pub crowded_bytes: usize,
 }
 
 impl Default for ServiceLimits {
     /// 64 queues at depth 1024; every session on every volume it sees; 64 Compares of 1 MiB.
     fn default() -> Self {
-        ServiceLimits { tickets_max: 65_536, attachments_max: 65_536, staged_bytes_max: 64 << 20 }
+        ServiceLimits {
+            tickets_max: 65_536,
+            attachments_max: 65_536,
+            staged_bytes_max: 64 << 20,
+            crowded_bytes: 64 << 20,
+        }
     }
 }
 
@@ -67,6 +75,8 @@ pub struct Service<S, F> {
     pub(crate) tickets: Table<Ticket>,
     completions: VecDeque<Completion>,
     staged_bytes: usize,
+    /// Payload bytes of Writes that are admitted and not ended.
+    arriving_bytes: usize,
     durations: Durations,
     now_us: u64,
     pub(crate) now_unix_ms: u64,
@@ -96,6 +106,7 @@ impl<S: Store, F: FaultSink> Service<S, F> {
             tickets: Table::new(limits.tickets_max),
             completions: VecDeque::new(),
             staged_bytes: 0,
+            arriving_bytes: 0,
             durations,
             now_us: 0,
             now_unix_ms: 0,
@@ -172,12 +183,16 @@ impl<S: Store, F: FaultSink> Service<S, F> {
         if needs_slots && let Err(error) = self.store.reserve(shape.volume, command.blocks, &mut ticket.slots)
         {
             self.tickets.remove(id);
-            return Err(store_error(error));
+            // What is missing here is room for payloads under way, which comes back. Whether the pool is full shows when
+            // the write is published.
+            return Err(if error == StoreError::NoRoom { BlockError::Busy } else { store_error(error) });
         }
         ticket.work = Some(Work { command: *command, shape });
         ticket.admitted_us = self.now_us;
-        if command.operation == Operation::Compare {
-            self.staged_bytes += staged;
+        match command.operation {
+            Operation::Compare => self.staged_bytes += staged,
+            Operation::Write => self.arriving_bytes += staged,
+            _ => {}
         }
         if let Some(attachment) = self.attachments.get_mut(command.attachment) {
             attachment.commands += 1;
@@ -348,8 +363,11 @@ impl<S: Store, F: FaultSink> Service<S, F> {
             Operation::Write | Operation::WriteZeroes => self.store.unreserve(shape.volume, &ticket.slots),
             Operation::Deallocate | Operation::Flush => {}
         }
-        if command.operation == Operation::Compare {
-            self.staged_bytes = self.staged_bytes.saturating_sub(transfer_len(&command, &shape));
+        let moved = transfer_len(&command, &shape);
+        match command.operation {
+            Operation::Compare => self.staged_bytes = self.staged_bytes.saturating_sub(moved),
+            Operation::Write => self.arriving_bytes = self.arriving_bytes.saturating_sub(moved),
+            _ => {}
         }
         self.tickets.remove(id);
         let Some(attachment) = self.attachments.get_mut(command.attachment) else { return };
@@ -398,6 +416,10 @@ impl<S: Store, F: FaultSink> BlockPort for Service<S, F> {
 
     fn begin(&mut self, command: &Command) -> Result<TicketId, BlockError> {
         self.admit(command)
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.arriving_bytes > self.limits.crowded_bytes
     }
 
     fn transfer_len(&self, id: TicketId) -> usize {

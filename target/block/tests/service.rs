@@ -519,8 +519,41 @@ fn a_detached_session_gets_no_more_in_but_its_commands_finish() {
 }
 
 #[test]
+fn payloads_on_their_way_crowd_the_core_until_they_end() {
+    let limits = ServiceLimits { crowded_bytes: 5000, ..ServiceLimits::default() };
+    let mut world = World::with_limits(PiType::Type1, 4096, limits);
+    let a = world.attach(1, Enforce::Any);
+    let write = world.command(a, Operation::Write, 0, 1);
+    let first = world.service.begin(&write).unwrap();
+    assert!(!world.service.is_crowded());
+    let second = world.service.begin(&write).unwrap();
+    assert!(world.service.is_crowded());
+    world.service.cancel(first);
+    assert!(!world.service.is_crowded());
+    world.service.cancel(second);
+}
+
+#[test]
+fn writes_that_fill_all_room_in_flight_are_told_to_come_back_not_that_the_pool_is_full() {
+    let mut world = World::new(PiType::Type1, 4096);
+    let a = world.attach(1, Enforce::Any);
+    let write = world.command(a, Operation::Write, 0, 256);
+    let mut held = Vec::new();
+    let refused = loop {
+        match world.service.begin(&write) {
+            Ok(ticket) => held.push(ticket),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, BlockError::Busy);
+    held.into_iter().for_each(|ticket| world.service.cancel(ticket));
+    assert!(world.service.begin(&write).is_ok());
+}
+
+#[test]
 fn limits_answer_busy_and_nothing_leaks() {
-    let limits = ServiceLimits { tickets_max: 2, attachments_max: 4, staged_bytes_max: 5000 };
+    let limits =
+        ServiceLimits { tickets_max: 2, attachments_max: 4, staged_bytes_max: 5000, crowded_bytes: 5000 };
     let mut world = World::with_limits(PiType::Type1, 4096, limits);
     let a = world.attach(1, Enforce::Any);
     let compare = world.command(a, Operation::Compare, 0, 1);

@@ -376,6 +376,10 @@ impl BlockPort for Router {
         self.begin_remote(command, &request)
     }
 
+    fn is_crowded(&self) -> bool {
+        self.local.is_crowded()
+    }
+
     fn transfer_len(&self, id: TicketId) -> usize {
         if is_remote_ticket(id) {
             return self.remote_ref(id).map_or(0, |ticket| ticket.transfer_len);

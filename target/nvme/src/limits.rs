@@ -35,6 +35,10 @@ pub(crate) const TRANSFER_DATA_MAX: u64 = 1 << 20;
 /// order. One command of any length is always admitted.
 pub(crate) const TRANSFER_RESERVED_MAX: usize = 32 << 20;
 
+/// A host that leaves R2Ts unanswered for this time is disconnected, so that the room reserved for it comes back. It is
+/// what Linux waits for a command of its own.
+pub(crate) const TRANSFER_STALL_MS: u64 = 30_000;
+
 /// Bytes of admin replies that one connection may have waiting to be sent.
 pub(crate) const REPLY_BYTES_MAX: usize = 4 << 20;
 

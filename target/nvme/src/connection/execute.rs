@@ -114,8 +114,11 @@ impl Connection {
             Work::Block(command) => (command, slot.transfer_len),
         };
         let reserve = if takes_payload(command.operation) { transfer_len } else { 0 };
-        if reserve > 0 && self.reserved > 0 && self.reserved.saturating_add(reserve) > TRANSFER_RESERVED_MAX {
-            return false;
+        if reserve > 0 && self.reserved > 0 {
+            let full = self.reserved.saturating_add(reserve) > TRANSFER_RESERVED_MAX;
+            if full || cx.port.is_crowded() {
+                return false;
+            }
         }
         if !self.admit(cx, id, &command) {
             return false;
@@ -127,6 +130,9 @@ impl Connection {
         };
         if reserve > 0 {
             slot.reserved = reserve;
+            if self.reserved == 0 {
+                self.transfer_moved_ms = cx.now_ms;
+            }
             self.reserved += reserve;
             self.request(id);
         } else {

@@ -26,7 +26,7 @@ use crate::admin::AdminQueue;
 use crate::directory::Directory;
 use crate::fabrics::connect::IoQueue;
 use crate::framer::{Digests, FrameError, Framer};
-use crate::limits::{HALF_OPEN_MS, QUEUE_ENTRIES_MAX};
+use crate::limits::{HALF_OPEN_MS, QUEUE_ENTRIES_MAX, TRANSFER_STALL_MS};
 use crate::namespaces::Namespaces;
 use crate::slots::{SlotId, Slots};
 use crate::term::Fatal;
@@ -109,6 +109,8 @@ pub struct Connection {
     tickets: usize,
     /// Bytes of buffers that wait for H2CData or are being written.
     reserved: usize,
+    /// When the host last sent data that an R2T had asked for.
+    transfer_moved_ms: u64,
     /// Bytes of replies that are to be sent.
     reply_bytes: usize,
 }
@@ -154,6 +156,7 @@ impl Connection {
             in_flight: Vec::new(),
             tickets: 0,
             reserved: 0,
+            transfer_moved_ms: config.now_ms,
             reply_bytes: 0,
         }
     }
@@ -203,6 +206,9 @@ impl Connection {
     pub fn deadline_ms(&self) -> Option<u64> {
         match &self.role {
             Role::Admin(queue) => queue.keep_alive.deadline_ms(),
+            Role::Io(_) if self.reserved > 0 => {
+                Some(self.transfer_moved_ms.saturating_add(TRANSFER_STALL_MS))
+            }
             Role::None | Role::Io(_) => self.half_open_deadline_ms,
         }
     }

@@ -140,6 +140,7 @@ impl Connection {
             }
             Ingest::Transfer { slot, .. } => {
                 let id = *slot;
+                self.transfer_moved_ms = cx.now_ms;
                 self.fill(cx, id, bytes);
             }
         }

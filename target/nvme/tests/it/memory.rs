@@ -218,6 +218,10 @@ impl BlockPort for MemoryPort {
         Some(completion)
     }
 
+    fn is_crowded(&self) -> bool {
+        false
+    }
+
     fn blocks_allocated(&self, volume: VolumeId) -> Option<u64> {
         self.volumes.get(&volume).map(|volume| volume.blocks.len() as u64)
     }
