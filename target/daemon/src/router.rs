@@ -25,8 +25,14 @@ pub(crate) type LocalService = Service<Stores<PoolMap>, FaultSender>;
 const REMOTE_INDEX: u32 = 1 << 31;
 const REMOTE_ORIGIN: u64 = 1 << 63;
 
-/// Commands of this core that may be under way on others: a bound on staged payloads.
+/// Commands of this core that may be under way on others.
 const REMOTE_TICKETS_MAX: usize = 16_384;
+
+/// Their payloads together, in bytes: each is held aside whole, on its way there or back.
+const REMOTE_BYTES_MAX: usize = 128 << 20;
+
+/// Above this, connections that hold some already wait with more.
+const REMOTE_BYTES_CROWDED: usize = REMOTE_BYTES_MAX / 2;
 
 /// Where a volume lives.
 #[derive(Debug, Clone)]
@@ -85,6 +91,8 @@ pub(crate) struct Router {
     attachments: Vec<Option<AttachRequest>>,
     tickets: Vec<RemoteTicket>,
     free: Vec<u32>,
+    /// Payload bytes of all tickets in use.
+    remote_bytes: usize,
     /// Attachments made here for sessions on other cores, by session and volume.
     guests: HashMap<(u64, VolumeId), AttachmentId>,
     completions: VecDeque<Completion>,
@@ -101,6 +109,7 @@ impl Router {
             attachments: Vec::new(),
             tickets: Vec::new(),
             free: Vec::new(),
+            remote_bytes: 0,
             guests: HashMap::new(),
             completions: VecDeque::new(),
             outgoing: Vec::new(),
@@ -252,6 +261,10 @@ impl Router {
         };
         let carries = matches!(command.operation, Operation::Read | Operation::Write | Operation::Compare);
         let per_block = if carries { info.block_len + tuple_len } else { 0 };
+        let transfer_len = command.blocks.as_usize().saturating_mul(per_block);
+        if self.remote_bytes.saturating_add(transfer_len) > REMOTE_BYTES_MAX {
+            return Err(BlockError::Busy);
+        }
         let index = match self.free.pop() {
             Some(index) => index,
             None if self.tickets.len() < REMOTE_TICKETS_MAX => {
@@ -263,7 +276,8 @@ impl Router {
         let at = usize::try_from(index).map_err(|_| BlockError::Internal)?;
         let ticket = self.tickets.get_mut(at).ok_or(BlockError::Internal)?;
         ticket.command = Some(*command);
-        ticket.transfer_len = command.blocks.as_usize().saturating_mul(per_block);
+        ticket.transfer_len = transfer_len;
+        self.remote_bytes += transfer_len;
         Ok(TicketId::from_parts(index | REMOTE_INDEX, ticket.generation))
     }
 
@@ -314,7 +328,9 @@ impl Router {
     fn end_remote(&mut self, id: TicketId) {
         let Some(ticket) = self.remote(id) else { return };
         let generation = ticket.generation.wrapping_add(1);
+        let freed = ticket.transfer_len;
         *ticket = RemoteTicket { generation, ..RemoteTicket::default() };
+        self.remote_bytes -= freed;
         self.free.push(id.parts().0 & !REMOTE_INDEX);
     }
 
@@ -377,7 +393,7 @@ impl BlockPort for Router {
     }
 
     fn is_crowded(&self) -> bool {
-        self.local.is_crowded()
+        self.local.is_crowded() || self.remote_bytes > REMOTE_BYTES_CROWDED
     }
 
     fn transfer_len(&self, id: TicketId) -> usize {

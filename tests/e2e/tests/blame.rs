@@ -240,10 +240,12 @@ fn check_counters(appliance: &Appliance, cells: &[Cell]) -> Result<()> {
 }
 
 fn check_incidents(appliance: &Appliance, cells: &[Cell]) -> Result<()> {
-    let all = appliance.rest().items("/incidents?limit=1000")?;
-    ensure!(all.iter().all(|incident| incident.get("host") != Some(&json!("b"))), "host B is accused");
     let expected: usize = cells.iter().map(|cell| cell.flips().count()).sum::<usize>() * POSITIONS.len();
+    let all = eventually(SEEN_LIMIT, &format!("{expected} incidents"), || {
+        Ok(Some(appliance.rest().items("/incidents?limit=1000")?).filter(|all| all.len() >= expected))
+    })?;
     ensure!(all.len() == expected, "{} incidents, not {expected}", all.len());
+    ensure!(all.iter().all(|incident| incident.get("host") != Some(&json!("b"))), "host B is accused");
     for (name, position) in POSITIONS {
         for cell in cells {
             for (seed, flip) in (2..).zip(cell.flips()) {
@@ -316,7 +318,9 @@ fn a_block_stored_unchecked_counts_for_its_reader_and_names_its_writer() -> Resu
         ensure!(errors_of(row) == 0, "the count is the reader's: {row}");
         for flip in cell.flips() {
             let path = format!("/incidents?host=b&volume={}&tag={}", cell.volume, flip.tag);
-            let found = appliance.rest().items(&path)?;
+            let found = eventually(SEEN_LIMIT, &path, || {
+                Ok(Some(appliance.rest().items(&path)?).filter(|found| !found.is_empty()))
+            })?;
             let [incident] = found.as_slice() else { anyhow::bail!("{path}: {found:?}") };
             ensure!(incident.get("writer") == Some(&json!("a")), "{incident}");
             ensure!(incident.get("operation") == Some(&json!("read")), "{incident}");

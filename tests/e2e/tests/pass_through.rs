@@ -46,7 +46,9 @@ fn tuple_of_a_guest_is_stored_byte_for_byte() -> Result<()> {
     ensure!(counter(&seen, "write", "guard_errors")? == 1, "{seen}");
     ensure!(counter(&seen, "write", "blocks_unchecked")? == 1, "{seen}");
     ensure!(counter(&seen, "write", "blocks_inserted")? == 0, "{seen}");
-    let incidents = appliance.rest().items("/incidents")?;
+    let incidents = eventually(COUNTERS_LIMIT, "the incident", || {
+        Ok(Some(appliance.rest().items("/incidents")?).filter(|found| !found.is_empty()))
+    })?;
     ensure!(incidents.len() == 1, "{incidents:?}");
     for (field, value) in [
         ("host", json!("raw-host")),
