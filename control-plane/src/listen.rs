@@ -2,12 +2,19 @@
 //! Without log-in it may only be a loopback address.
 
 use std::env;
+use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 
 use listenfd::ListenFd;
 
 /// Name of the inherited socket in `LISTEN_FDNAMES`.
 const SOCKET_NAME: &str = "api";
+
+/// Name of the supervisor's lifeline, likewise.
+const LIFELINE_NAME: &str = "lifeline";
+
+/// Number of the first passed descriptor, sd_listen_fds(3).
+const FIRST_PASSED: usize = 3;
 
 /// Why there is no socket to serve on.
 #[derive(Debug, thiserror::Error)]
@@ -46,8 +53,18 @@ pub fn listener(address: Option<SocketAddr>) -> Result<TcpListener, ListenError>
     Ok(listener)
 }
 
+/// A descriptor that nobody writes to: its end of file means that the supervisor is gone, however it ended. To be opened
+/// before [`listener`] takes what was passed. `None` if there is none.
+pub fn lifeline() -> Option<File> {
+    let index = position(LIFELINE_NAME)?;
+    File::open(format!("/proc/self/fd/{}", FIRST_PASSED + index)).ok()
+}
+
+fn position(name: &str) -> Option<usize> {
+    env::var("LISTEN_FDNAMES").ok()?.split(':').position(|passed| passed == name)
+}
+
 fn inherited() -> Result<Option<TcpListener>, ListenError> {
-    let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
-    let Some(index) = names.split(':').position(|name| name == SOCKET_NAME) else { return Ok(None) };
+    let Some(index) = position(SOCKET_NAME) else { return Ok(None) };
     ListenFd::from_env().take_tcp_listener(index).map_err(ListenError::Inherited)
 }

@@ -1,5 +1,6 @@
 //! `holdfast-control-plane`: the process around the management plane.
 
+use std::io::{IsTerminal, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,7 +14,7 @@ use holdfast_control_plane::{http, listen, reconcile, target::TargetHandle};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 
@@ -41,7 +42,12 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("HOLDFAST_LOG").unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .log_internal_errors(false)
+        .with_writer(std::io::stderr)
+        .init();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -52,6 +58,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let lifeline = listen::lifeline();
     let listener = listen::listener(arguments.listen)?;
     make_state_folder(&arguments.state)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -59,7 +66,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("no runtime")?;
-    runtime.block_on(serve(arguments, listener))
+    runtime.block_on(serve(arguments, listener, watch_lifeline(lifeline)?))
 }
 
 /// Only the owner looks in: evidence of incidents is users' data.
@@ -72,7 +79,24 @@ fn make_state_folder(folder: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make the state folder {}", folder.display()))
 }
 
-async fn serve(arguments: &Arguments, listener: std::net::TcpListener) -> anyhow::Result<()> {
+/// Hears when the supervisor is gone; never, without a lifeline.
+fn watch_lifeline(lifeline: Option<std::fs::File>) -> anyhow::Result<Arc<Notify>> {
+    let gone = Arc::new(Notify::new());
+    if let Some(mut lifeline) = lifeline {
+        let gone = Arc::clone(&gone);
+        std::thread::Builder::new().name("lifeline".to_owned()).spawn(move || {
+            let _ended = lifeline.read(&mut [0]);
+            gone.notify_one();
+        })?;
+    }
+    Ok(gone)
+}
+
+async fn serve(
+    arguments: &Arguments,
+    listener: std::net::TcpListener,
+    supervisor_gone: Arc<Notify>,
+) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("no signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("no signals")?;
     let listener = TcpListener::from_std(listener).context("the listening socket cannot be used")?;
@@ -90,6 +114,7 @@ async fn serve(arguments: &Arguments, listener: std::net::TcpListener) -> anyhow
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = supervisor_gone.notified() => tracing::info!("the supervisor is gone"),
     }
     tracing::info!("stopping");
     let _ = sd_notify::notify(&[NotifyState::Stopping]);

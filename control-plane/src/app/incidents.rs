@@ -55,10 +55,10 @@ pub struct Incident {
     pub operation: Operation,
     /// What did not match.
     pub tag: Tag,
-    /// What should have been there, `0x…`, full width.
-    pub expected: String,
-    /// What was there, `0x…`, full width.
-    pub actual: String,
+    /// The tag that should have been there, `0x…`, full width; null for digests and media.
+    pub expected: Option<String>,
+    /// The tag that was there, as above.
+    pub actual: Option<String>,
     /// On reads, name of the host that wrote the block; null when unknown or removed since.
     #[schema(value_type = Option<Name>)]
     pub writer: Option<String>,

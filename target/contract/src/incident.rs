@@ -38,10 +38,10 @@ pub struct Incident {
     pub operation: OperationWord,
     /// What did not match.
     pub tag: TagWord,
-    /// The value that should have been there, `0x…`, full width.
-    pub expected: String,
-    /// The value that was there, `0x…`, full width.
-    pub actual: String,
+    /// The tag's value that should have been there, `0x…`, full width; none for digests and media.
+    pub expected: Option<String>,
+    /// The tag's value that was there, as above.
+    pub actual: Option<String>,
     /// Who wrote the block, on reads.
     pub writer: Option<HostId>,
     /// Whose fault.

@@ -130,8 +130,8 @@ fn incident(sequence: u64, record: &IncidentRecord) -> Incident {
         blocks: *blocks,
         operation: operation_word(*operation),
         tag: tag_word(*kind),
-        expected: full_width(first.expected, first.value_bits),
-        actual: full_width(first.actual, first.value_bits),
+        expected: tag_value(first, first.expected),
+        actual: tag_value(first, first.actual),
         writer: first.writer.map(host),
         verdict: verdict(first.verdict),
         confidence: confidence(first.confidence),
@@ -155,6 +155,11 @@ fn hex(bytes: &[u8]) -> String {
         let _infallible = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// A tag's value. A digest and the store's checksum belong to the whole transfer or slot, not to a tag.
+fn tag_value(report: &FaultReport, value: u64) -> Option<String> {
+    matches!(report.kind, FaultKind::Tag(_)).then(|| full_width(value, report.value_bits))
 }
 
 /// `0x…`, as wide as the value's field.

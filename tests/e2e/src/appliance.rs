@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 
 use crate::{
@@ -140,6 +140,22 @@ impl Appliance {
         kill_process(old, Signal::KILL)?;
         let what = format!("another {plane:?} plane");
         eventually(RESTART_LIMIT, &what, || Ok(self.pid(plane)?.filter(|&pid| pid != old)))?;
+        Ok(())
+    }
+
+    /// Kills `up` itself with SIGKILL and waits until both planes have ended, too.
+    ///
+    /// # Errors
+    /// When one of them lives on.
+    pub fn kill_all_by_killing_up(mut self) -> Result<()> {
+        let planes = [self.pid(Plane::Data)?, self.pid(Plane::Control)?];
+        self.up.kill()?;
+        self.up.wait()?;
+        for plane in planes {
+            let pid = plane.context("a plane was not running")?;
+            let gone = || Ok(test_kill_process(pid).is_err().then_some(()));
+            eventually(STOP_LIMIT, "the end of a plane whose supervisor is gone", gone)?;
+        }
         Ok(())
     }
 

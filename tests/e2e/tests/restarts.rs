@@ -81,6 +81,11 @@ fn intent_survives_a_kill_of_the_control_plane_and_io_does_not_notice() -> Resul
 }
 
 #[test]
+fn no_plane_outlives_the_supervisor() -> Result<()> {
+    Appliance::start("orphans")?.kill_all_by_killing_up()
+}
+
+#[test]
 fn volumes_whose_memory_is_lost_come_back_empty_under_new_identifiers() -> Result<()> {
     let (appliance, host, share) = start("lost_memory")?;
     let before = appliance.rest().get("/volumes/kept")?;
