@@ -32,7 +32,8 @@ impl Rest {
     }
 
     /// The API's address, without a path.
-    pub(crate) fn base(&self) -> &str {
+    #[must_use]
+    pub fn base(&self) -> &str {
         &self.base
     }
 

@@ -3,8 +3,11 @@
 
 use anyhow::{Context, Result, ensure};
 use holdfast_e2e::{Appliance, Plane, Share, eventually};
-use holdfast_testkit::wire::{DataPdu, Digests, Frame, IcReq, Pdu, Sqe, TermReq, code, fes, kind, le32, opcode};
+use holdfast_testkit::wire::{
+    DataPdu, Digests, Frame, IcReq, Pdu, Sqe, TermReq, code, fes, kind, le32, opcode,
+};
 use holdfast_testkit::{Command, ConnectOptions, Connection, Io, Options, Placement, Session};
+use serde_json::{Value, json};
 use std::time::Duration;
 
 const SEEN_LIMIT: Duration = Duration::from_secs(20);
@@ -29,7 +32,13 @@ fn appliance(name: &str) -> Result<(Appliance, Share)> {
 }
 
 /// Demands this C2HTermReq, quoting the header that was sent, and then the close.
-fn expect(connection: &mut Connection, what: &str, sent: &[u8], fes: u16, fei: Option<u32>) -> Result<TermReq> {
+fn expect(
+    connection: &mut Connection,
+    what: &str,
+    sent: &[u8],
+    fes: u16,
+    fei: Option<u32>,
+) -> Result<TermReq> {
     let term = connection.expect_term_req().with_context(|| what.to_owned())?;
     ensure!(term.fes == fes, "{what}: {term}, not FES {fes:#x}");
     ensure!(fei.is_none_or(|fei| term.fei == fei), "{what}: {term}, not FEI {fei:?}");
@@ -120,7 +129,8 @@ fn malformed_pdus_after_initialization_get_the_right_term_req() -> Result<()> {
         bad("H2CData with PLEN 4", h2c_data().plen(4), invalid, Some(PLEN)),
         bad("H2CData without an R2T", h2c_data(), invalid, None),
     ];
-    for c2h in [kind::IC_RESP, kind::C2H_TERM_REQ, kind::CAPSULE_RESP, kind::C2H_DATA, kind::R2T, 0x08, 0xff] {
+    for c2h in [kind::IC_RESP, kind::C2H_TERM_REQ, kind::CAPSULE_RESP, kind::C2H_DATA, kind::R2T, 0x08, 0xff]
+    {
         cases.push(bad("a type that hosts do not send", h2c_data().kind(c2h), invalid, Some(PDU_TYPE)));
     }
     for case in cases {
@@ -155,10 +165,7 @@ fn a_hosts_term_req_is_answered_by_the_close_alone() -> Result<()> {
 }
 
 /// A session whose write has been answered by an R2T that is not answered yet.
-fn with_r2t(
-    appliance: &Appliance,
-    share: &Share,
-) -> Result<(Session, holdfast_testkit::wire::R2t)> {
+fn with_r2t(appliance: &Appliance, share: &Share) -> Result<(Session, holdfast_testkit::wire::R2t)> {
     let mut session = appliance.session("bad", share, Options::default())?;
     let blocks = u32::try_from(TRANSFER / 4096)?;
     session.io(1).hold_r2ts(true);
@@ -244,7 +251,8 @@ fn a_data_digest_error_fails_its_command_and_the_connection_stays() -> Result<()
     for header in [false, true] {
         let mut session = appliance.session("bad", &share, Options::default().digests(header, true))?;
         let io = session.io(1);
-        for (placement, blocks) in [(Placement::InCapsule, 1), (Placement::Solicited, 1), (Placement::Solicited, 256)]
+        for (placement, blocks) in
+            [(Placement::InCapsule, 1), (Placement::Solicited, 1), (Placement::Solicited, 256)]
         {
             let len = usize::try_from(blocks)? * 4096;
             let write = |byte: u8| {
@@ -263,7 +271,15 @@ fn a_data_digest_error_fails_its_command_and_the_connection_stays() -> Result<()
         session.close()?;
     }
     digest_errors(&appliance, "data", 6)?;
-    ensure!(digest_errors(&appliance, "header", 0).is_ok());
+    digest_errors(&appliance, "header", 0)?;
+    eventually(SEEN_LIMIT, "one incident of six failures", || {
+        let incidents = appliance.rest().items("/incidents?host=bad&volume=disk&tag=digest")?;
+        let [incident] = incidents.as_slice() else { anyhow::bail!("{incidents:?}") };
+        let fields = ["operation", "lba", "verdict", "writer"].map(|name| incident.get(name));
+        let expected = [json!("write"), json!(2048), json!("undetermined"), Value::Null];
+        ensure!(fields == expected.each_ref().map(Some), "{incident}");
+        Ok((incident.get("count") == Some(&json!(6))).then_some(()))
+    })?;
     appliance.works_for("good", &share, 8)?;
     appliance.stop()
 }
