@@ -54,9 +54,9 @@ pub trait BlockPort {
     /// Admits a command; for Write and Compare, room for the whole payload is reserved before any of it is asked for.
     fn begin(&mut self, command: &Command) -> Result<TicketId, BlockError>;
 
-    /// Whether so much room is reserved for payloads on their way that a connection which holds some already should wait
+    /// Whether so much room is taken by payloads like this command's that a connection which holds some already should wait
     /// with more: those that hold none get theirs from what is left.
-    fn is_crowded(&self) -> bool;
+    fn is_crowded(&self, command: &Command) -> bool;
 
     /// Bytes on the wire that the command moves (data and, interleaved, tuples); 0 where none.
     fn transfer_len(&self, ticket: TicketId) -> usize;

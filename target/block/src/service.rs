@@ -418,8 +418,9 @@ impl<S: Store, F: FaultSink> BlockPort for Service<S, F> {
         self.admit(command)
     }
 
-    fn is_crowded(&self) -> bool {
-        self.arriving_bytes > self.limits.crowded_bytes
+    fn is_crowded(&self, command: &Command) -> bool {
+        // Reads are sent from where the blocks lie and take no room.
+        command.operation == Operation::Write && self.arriving_bytes > self.limits.crowded_bytes
     }
 
     fn transfer_len(&self, id: TicketId) -> usize {

@@ -525,11 +525,11 @@ fn payloads_on_their_way_crowd_the_core_until_they_end() {
     let a = world.attach(1, Enforce::Any);
     let write = world.command(a, Operation::Write, 0, 1);
     let first = world.service.begin(&write).unwrap();
-    assert!(!world.service.is_crowded());
+    assert!(!world.service.is_crowded(&write));
     let second = world.service.begin(&write).unwrap();
-    assert!(world.service.is_crowded());
+    assert!(world.service.is_crowded(&write));
     world.service.cancel(first);
-    assert!(!world.service.is_crowded());
+    assert!(!world.service.is_crowded(&write));
     world.service.cancel(second);
 }
 

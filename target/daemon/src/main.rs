@@ -2,6 +2,7 @@
 
 mod admin;
 mod args;
+mod clock;
 mod core;
 mod faults;
 mod files;

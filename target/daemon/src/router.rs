@@ -392,8 +392,11 @@ impl BlockPort for Router {
         self.begin_remote(command, &request)
     }
 
-    fn is_crowded(&self) -> bool {
-        self.local.is_crowded() || self.remote_bytes > REMOTE_BYTES_CROWDED
+    fn is_crowded(&self, command: &Command) -> bool {
+        if is_remote_attachment(command.attachment) {
+            return self.remote_bytes > REMOTE_BYTES_CROWDED;
+        }
+        self.local.is_crowded(command)
     }
 
     fn transfer_len(&self, id: TicketId) -> usize {

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use holdfast_block::{CounterBook, Exports, HostBook, PoolId, SessionBook, TransmitSink, VolumeId};
 use holdfast_nvme::{Connection, ConnectionConfig, Context, Directory, Disposition, RESPONSES_PER_BATCH};
@@ -12,6 +11,7 @@ use holdfast_reactor::{
 };
 use holdfast_store::{PoolError, Stores};
 
+use crate::clock::WallClock;
 use crate::core::Mail;
 use crate::pools::{OpenPool, PoolMap};
 use crate::router::{Outgoing, Router, VolumeHome};
@@ -34,12 +34,24 @@ struct Link {
     /// What its commands' origins carry.
     id: u64,
     socket: SocketId,
+    peer: SocketAddr,
     connection: Connection,
-    /// A batch is on its way out.
-    sending: bool,
+    /// A batch is on its way out, since then.
+    sending: Option<u64>,
     /// It is in the list of links to be flushed.
     dirty: bool,
     closing: bool,
+}
+
+impl Link {
+    /// When something has to be looked at if nothing happens before.
+    fn deadline_ms(&self) -> Option<u64> {
+        let stalled = self.sending.map(|since| since.saturating_add(SEND_STALL_MS));
+        match (stalled, self.connection.deadline_ms()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
 }
 
 /// The service of one core's reactor.
@@ -71,8 +83,9 @@ pub(crate) struct Shard {
 /// Send batches kept for reuse by one core.
 const BATCHES_KEPT_MAX: usize = 1024;
 
-/// How often the wall clock is looked at while there is something to do.
-const CLOCK_REFRESH_MS: u64 = 1000;
+/// A peer that does not take a batch (at most 256 KiB of data) in this time is disconnected: what it has asked for and does
+/// not read is held for it.
+const SEND_STALL_MS: u64 = 30_000;
 
 /// A shard's tick when work is left for the next turn.
 const NEXT_TURN: u64 = 0;
@@ -235,7 +248,7 @@ impl Shard {
 
     fn flush_link(&mut self, io: &mut Io, at: usize) {
         let Some(Some(link)) = self.links.get(at) else { return };
-        if link.closing || link.sending {
+        if link.closing || link.sending.is_some() {
             if link.connection.disposition() == Disposition::CloseNow && !link.closing {
                 self.close(io, at);
             }
@@ -244,14 +257,14 @@ impl Shard {
         let socket = link.socket;
         if let Some(batch) = self.build_batch(at) {
             match io.send(socket, batch) {
-                Ok(()) => self.set_sending(at, true),
+                Ok(()) => self.set_sending(at),
                 Err(refused) => return self.send_refused(io, at, refused),
             }
         }
         let Some(Some(link)) = self.links.get(at) else { return };
         match link.connection.disposition() {
             Disposition::Open => {}
-            Disposition::CloseAfterTransmit if link.sending => {}
+            Disposition::CloseAfterTransmit if link.sending.is_some() => {}
             Disposition::CloseAfterTransmit => {
                 io.shutdown_after_send(socket);
                 self.set_closing(at);
@@ -264,7 +277,7 @@ impl Shard {
     /// with everything in one send at the end of the turn, host and target would take turns instead of working both.
     fn send_full_batches(&mut self, io: &mut Io, at: usize) {
         while let Some(Some(link)) = self.links.get(at)
-            && !link.sending
+            && link.sending.is_none()
             && !link.closing
             && link.connection.ready_responses() >= RESPONSES_PER_BATCH
         {
@@ -275,7 +288,7 @@ impl Shard {
                     self.recycle(batch);
                     self.with_link(at, |link, cx| link.connection.transmitted(cx));
                 }
-                Ok(SendProgress::InFlight) => self.set_sending(at, true),
+                Ok(SendProgress::InFlight) => self.set_sending(at),
                 Err(refused) => return self.send_refused(io, at, refused),
             }
         }
@@ -310,9 +323,21 @@ impl Shard {
         self.set_closing(at);
     }
 
-    fn set_sending(&mut self, at: usize, sending: bool) {
+    fn set_sending(&mut self, at: usize) {
+        let now_ms = self.clock.now_ms;
         if let Some(Some(link)) = self.links.get_mut(at) {
-            link.sending = sending;
+            link.sending = Some(now_ms);
+        }
+        self.note_deadline(at);
+    }
+
+    fn close_if_stalled(&mut self, io: &mut Io, at: usize, now_ms: u64) {
+        let Some(Some(link)) = self.links.get_mut(at) else { return };
+        if link.sending.is_some_and(|since| since.saturating_add(SEND_STALL_MS) <= now_ms) {
+            // Not asked again while the close is under way.
+            link.sending = Some(u64::MAX);
+            tracing::info!(peer = %link.peer, "disconnected: the peer takes no responses");
+            self.close(io, at);
         }
     }
 
@@ -375,8 +400,7 @@ impl Shard {
     }
 
     fn note_deadline(&mut self, at: usize) {
-        let deadline =
-            self.links.get(at).and_then(Option::as_ref).and_then(|link| link.connection.deadline_ms());
+        let deadline = self.links.get(at).and_then(Option::as_ref).and_then(Link::deadline_ms);
         self.deadline_ms = match (self.deadline_ms, deadline) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -412,7 +436,7 @@ impl Service for Shard {
         });
         if let Some(place) = self.links.get_mut(at) {
             debug_assert!(place.is_none(), "a socket's number is given again after `closed`");
-            *place = Some(Link { id, socket, connection, sending: false, dirty: false, closing: false });
+            *place = Some(Link { id, socket, peer, connection, sending: None, dirty: false, closing: false });
         }
         self.note_deadline(at);
     }
@@ -451,7 +475,7 @@ impl Service for Shard {
         self.recycle(batch);
         let Some(at) = self.position(socket) else { return };
         self.with_link(at, |link, cx| {
-            link.sending = false;
+            link.sending = None;
             link.connection.transmitted(cx);
         });
         self.mark(at);
@@ -512,6 +536,7 @@ impl Service for Shard {
             if due == Some(true) {
                 self.mark(at);
             }
+            self.close_if_stalled(io, at, now_ms);
             self.note_deadline(at);
         }
         self.turn(io);
@@ -542,35 +567,5 @@ impl TransmitSink for BatchSink<'_> {
 
     fn zeroes(&mut self, len: usize) {
         self.batch.push_zeros(len);
-    }
-}
-
-/// Wall-clock time without a system call per turn: the monotonic clock plus an offset that is looked up now and then.
-#[derive(Debug, Default)]
-struct WallClock {
-    now_us: u64,
-    now_ms: u64,
-    unix_ms: u64,
-    refreshed_ms: Option<u64>,
-}
-
-impl WallClock {
-    /// Takes the turn's time; true if it has moved.
-    fn update(&mut self, now_us: u64) -> bool {
-        if now_us == self.now_us && self.refreshed_ms.is_some() {
-            return false;
-        }
-        let now_ms = now_us / 1000;
-        let elapsed_ms = now_ms.saturating_sub(self.now_ms);
-        self.now_us = now_us;
-        self.now_ms = now_ms;
-        self.unix_ms = self.unix_ms.saturating_add(elapsed_ms);
-        let stale = self.refreshed_ms.is_none_or(|at| now_ms.saturating_sub(at) >= CLOCK_REFRESH_MS);
-        if stale {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            self.unix_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-            self.refreshed_ms = Some(now_ms);
-        }
-        true
     }
 }

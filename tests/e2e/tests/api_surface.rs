@@ -324,7 +324,9 @@ fn of_many_askers_for_one_name_exactly_one_gets_it() -> Result<()> {
     let same = |_| json!({"name": "v", "pool": "ram", "size_bytes": 4096});
     let nearly_all = |index| json!({"name": format!("x{index}"), "pool": "ram", "size_bytes": 900 << 20});
     let mapped = |index| json!({"volume": format!("w{index}"), "nsid": 5});
-    let races: [(&str, &dyn Fn(usize) -> Value, u16); 3] = [
+    /// The path, the body of each asker, and what all askers but one are answered.
+    type Race<'a> = (&'a str, &'a dyn Fn(usize) -> Value, u16);
+    let races: [Race<'_>; 3] = [
         ("/api/v1/volumes", &same, 409),
         ("/api/v1/volumes", &nearly_all, 507),
         ("/api/v1/subsystems/s/namespaces", &mapped, 409),

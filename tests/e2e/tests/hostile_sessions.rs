@@ -1,8 +1,8 @@
 //! Peers that fall silent, vanish in the middle of a transfer or talk nonsense, while another host works: its data stay right,
 //! the target stays alive, and what it holds stays within limits. Randomness comes from seeds that a failure names.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -71,6 +71,7 @@ impl Stage {
 struct Bystander {
     stop: Arc<AtomicBool>,
     rounds: Arc<AtomicU64>,
+    failure: Arc<Mutex<Option<String>>>,
     thread: JoinHandle<Result<()>>,
 }
 
@@ -82,7 +83,9 @@ impl Bystander {
         let stop = Arc::new(AtomicBool::new(false));
         let rounds = Arc::new(AtomicU64::new(0));
         let (told, done) = (Arc::clone(&stop), Arc::clone(&rounds));
-        let thread = std::thread::spawn(move || {
+        let failure = Arc::new(Mutex::new(None));
+        let seen = Arc::clone(&failure);
+        let mut work = move || {
             while !told.load(Ordering::Relaxed) {
                 let round = done.fetch_add(1, Ordering::Relaxed);
                 let lba = 256 + round % 64 * 32;
@@ -92,18 +95,31 @@ impl Bystander {
                 let back = queue.read(1, &Io::at(lba, 32), data.len())?.ok()?;
                 ensure!(back.data == data, "the other host's data changed at block {lba}");
             }
-            Ok(session.close()?)
+            Ok(())
+        };
+        let thread = std::thread::spawn(move || {
+            let ended: Result<()> = work();
+            if let (Err(error), Ok(mut seen)) = (&ended, seen.lock()) {
+                *seen = Some(format!("{error:#}"));
+            }
+            ended
         });
-        Ok(Bystander { stop, rounds, thread })
+        Ok(Bystander { stop, rounds, failure, thread })
     }
 
     /// Demands that the other host gets on from here: some more rounds, however long they take.
     fn gets_on(&self) -> Result<()> {
         let from = self.rounds.load(Ordering::Relaxed);
         eventually(CLEARED_LIMIT, "the other host's I/O", || {
-            ensure!(!self.thread.is_finished(), "the other host failed");
-            Ok((self.rounds.load(Ordering::Relaxed) > from + 10).then_some(()))
-        })
+            let got_on = self.rounds.load(Ordering::Relaxed) > from + 10;
+            Ok((got_on || self.thread.is_finished()).then_some(()))
+        })?;
+        ensure!(!self.thread.is_finished(), "the other host's I/O failed: {:?}", self.failure());
+        Ok(())
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.failure.lock().ok()?.clone()
     }
 
     fn stop(self) -> Result<()> {

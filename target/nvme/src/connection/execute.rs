@@ -114,11 +114,9 @@ impl Connection {
             Work::Block(command) => (command, slot.transfer_len),
         };
         let reserve = if takes_payload(command.operation) { transfer_len } else { 0 };
-        if reserve > 0 && self.reserved > 0 {
-            let full = self.reserved.saturating_add(reserve) > TRANSFER_RESERVED_MAX;
-            if full || cx.port.is_crowded() {
-                return false;
-            }
+        let full = self.reserved > 0 && self.reserved.saturating_add(reserve) > TRANSFER_RESERVED_MAX;
+        if (reserve > 0 && full) || (self.tickets > 0 && transfer_len > 0 && cx.port.is_crowded(&command)) {
+            return false;
         }
         if !self.admit(cx, id, &command) {
             return false;

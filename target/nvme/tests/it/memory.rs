@@ -218,7 +218,7 @@ impl BlockPort for MemoryPort {
         Some(completion)
     }
 
-    fn is_crowded(&self) -> bool {
+    fn is_crowded(&self, _command: &Command) -> bool {
         false
     }
 
