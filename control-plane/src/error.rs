@@ -69,6 +69,15 @@ pub enum Error {
     /// 503: the target did not answer in time, or what it keeps is not yet what is wanted.
     #[error("the target is away: {0}")]
     TargetAway(String),
+    /// 503: this database is new, and the target serves volumes that it knows nothing of.
+    #[error(
+        "the target serves {volumes} volumes and this database knows none of them: stop the appliance and put the database \
+         back, or remove the target's state folder to give the volumes up"
+    )]
+    LostDatabase {
+        /// How many.
+        volumes: usize,
+    },
     /// 507: no room.
     #[error("{}", .0.detail)]
     NoRoom(Fault),

@@ -77,7 +77,7 @@ text_newtype! {
 text_newtype! {
     /// An NVMe qualified name (NVMe Base 2.1, 4.7): `nqn.yyyy-mm.reverse.domain:text`, or
     /// `nqn.2014-08.org.nvmexpress:uuid:UUID`. At most 223 bytes; the discovery NQN is refused.
-    #[schema(pattern = r"^nqn\.[0-9]{4}-(0[1-9]|1[0-2])(\.[A-Za-z0-9-]+)+:[^\s\u0000-\u001f\u007f-\u009f]+$", max_length = 223, example = "nqn.2014-08.org.nvmexpress:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6")]
+    #[schema(pattern = r"^nqn\.[^\s\u0000-\u001f\u007f-\u009f]+$", max_length = 223, example = "nqn.2014-08.org.nvmexpress:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6")]
     Nqn
 }
 text_newtype! {
@@ -132,6 +132,20 @@ impl Nqn {
             }),
         };
         if well_formed { Ok(Self(text.to_owned())) } else { Err(NameError::Nqn) }
+    }
+
+    /// Checks a host's NQN as the target does at Connect, where hosts are not held to the naming authority's form: one that
+    /// was recorded on its first connection must be registrable.
+    pub fn parse_host(text: &str) -> Result<Self, NameError> {
+        let own = text.strip_prefix("nqn.").unwrap_or_default();
+        if text.len() <= QUALIFIED_NAME_BYTES_MAX && !own.is_empty() && own.chars().all(is_printable) {
+            return if text == DISCOVERY_NQN {
+                Err(NameError::DiscoveryNqn)
+            } else {
+                Ok(Self(text.to_owned()))
+            };
+        }
+        Self::parse(text)
     }
 }
 

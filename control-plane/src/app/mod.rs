@@ -192,9 +192,23 @@ impl App {
     /// Applies what is kept, after a conversation began or a change failed half-way.
     pub(crate) async fn apply_committed(&self, writer: &mut Writer, deadline: Instant) -> Result<()> {
         let committed = writer.committed.clone();
+        if writer.revision == 0 {
+            self.refuse_another_ones_target(deadline).await?;
+        }
         let generation = self.apply(writer, &committed, deadline).await?;
         let tx = self.db.write().await?;
         self.keep(writer, tx, generation, committed).await
+    }
+
+    /// A database that never kept anything must not make a target drop the volumes of another one: it may have been lost, and
+    /// the volumes with their hosts are still there.
+    async fn refuse_another_ones_target(&self, deadline: Instant) -> Result<()> {
+        self.target.up(deadline).await.map_err(Error::TargetAway)?;
+        let observed = self.target.observe().await.map_err(|error| Error::TargetAway(error.to_string()))?;
+        match observed.volumes.len() {
+            0 => Ok(()),
+            volumes => Err(Error::LostDatabase { volumes }),
+        }
     }
 
     /// Sends a state under a fresh revision until it is applied or refused. Answers the conversation's generation.

@@ -1,6 +1,6 @@
 //! Volumes.
 
-use holdfast_contract::{GuardSetting, PiSettings, PoolId, VolumeId};
+use holdfast_contract::{GuardSetting, ObservedVolume, PiSettings, PoolId, VolumeId};
 use sqlx::{FromRow, Row, sqlite::SqliteRow};
 
 use super::{Conn, storable, stored, stored_u64};
@@ -111,11 +111,14 @@ pub(crate) async fn set_size(conn: &mut Conn, id: VolumeId, size_bytes: u64) -> 
 }
 
 /// Takes over the target's word on a volume that exists.
-pub(crate) async fn set_provisioned(conn: &mut Conn, id: VolumeId, uuid: &str, nguid: &str) -> Result<()> {
-    sqlx::query("UPDATE volumes SET provisioned = 1, uuid = ?, nguid = ? WHERE id = ?")
-        .bind(uuid)
-        .bind(nguid)
-        .bind(id.to_string())
+pub(crate) async fn set_provisioned(conn: &mut Conn, observed: &ObservedVolume) -> Result<()> {
+    sqlx::query(
+        "UPDATE volumes SET provisioned = 1, uuid = ?, nguid = ?, size_bytes = max(size_bytes, ?) WHERE id = ?",
+    )
+        .bind(&observed.uuid)
+        .bind(&observed.nguid)
+        .bind(storable(observed.size_bytes)?)
+        .bind(observed.id.to_string())
         .execute(conn)
         .await?;
     Ok(())

@@ -98,7 +98,7 @@ fn parse(body: &Value) -> Result<NewHost> {
     let object = Object::new(body, "", &["name"], &["nqn", "iqn", "policy"])?;
     Ok(NewHost {
         name: object.required("name", object.name("name", Name::parse)?)?,
-        nqn: identity(&object, "nqn", Nqn::parse)?.flatten(),
+        nqn: identity(&object, "nqn", Nqn::parse_host)?.flatten(),
         iqn: identity(&object, "iqn", Iqn::parse)?.flatten(),
         policy: object.get("policy").map(parse_policy).transpose()?,
     })
@@ -125,7 +125,7 @@ fn parse_patch(body: &Value) -> Result<HostPatch> {
         }
     };
     Ok(HostPatch {
-        nqn: identity(&object, "nqn", Nqn::parse)?,
+        nqn: identity(&object, "nqn", Nqn::parse_host)?,
         iqn: identity(&object, "iqn", Iqn::parse)?,
         policy,
     })

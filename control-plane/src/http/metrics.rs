@@ -152,7 +152,7 @@ impl Shown {
     }
 
     fn durations(&self, to: &mut DescriptorEncoder) -> fmt::Result {
-        let help = "Time from a command's arrival to its completion";
+        let help = "Time from a command's admission to its completion, by a clock that is read once per turn of the reactor: what ends in the turn it came in counts as 0";
         let mut metric =
             to.encode_descriptor("holdfast_io_duration", help, Some(&Unit::Seconds), MetricType::Histogram)?;
         for row in &self.0.durations {

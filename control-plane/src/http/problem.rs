@@ -57,6 +57,9 @@ fn class(error: &Error) -> (StatusCode, &'static str, &'static str) {
         Error::Refused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "refused", "The target refused the change"),
         Error::TooManyStreams => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many event streams"),
         Error::TargetAway(_) => (StatusCode::SERVICE_UNAVAILABLE, "target-away", "The target is away"),
+        Error::LostDatabase { .. } => {
+            (StatusCode::SERVICE_UNAVAILABLE, "lost-database", "The database is not this target's")
+        }
         Error::NoRoom(_) => (StatusCode::INSUFFICIENT_STORAGE, "no-room", "There is no room"),
         Error::Database(_) | Error::Target(_) | Error::Stored(_) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something is wrong inside")

@@ -29,7 +29,7 @@ pub(super) async fn absorb(app: &App, writer: &mut Writer, observed: Arc<Observe
         let connected: HashSet<HostId> = observed.sessions.iter().map(|session| session.host).collect();
         let mut tx = app.db.write().await?;
         for volume in facts {
-            volumes::set_provisioned(&mut tx, volume.id, &volume.uuid, &volume.nguid).await?;
+            volumes::set_provisioned(&mut tx, volume).await?;
             events.extend(volume_events(writer.committed(), volume));
         }
         for stranger in strangers {
@@ -46,7 +46,11 @@ pub(super) async fn absorb(app: &App, writer: &mut Writer, observed: Arc<Observe
 fn is_news(committed: &DesiredState, observed: &ObservedVolume) -> bool {
     committed.volumes.iter().any(|volume| {
         volume.id == observed.id
-            && (!volume.provisioned || volume.uuid != observed.uuid || volume.nguid != observed.nguid)
+            && (!volume.provisioned
+                || volume.uuid != observed.uuid
+                || volume.nguid != observed.nguid
+                // Grown under a state that was lost before it was kept: volumes never shrink.
+                || volume.size_bytes < observed.size_bytes)
     })
 }
 

@@ -18,7 +18,8 @@ impl<S: Store, F: FaultSink> Service<S, F> {
         let staged =
             self.tickets.get(id).and_then(|ticket| staged_block(ticket, &work.shape, fault.block_index));
         let (data, record) = staged.unwrap_or_else(|| self.kept(&work.shape, slot));
-        let judgement = judge_arrival(fault, record.provenance == Provenance::HostGood);
+        let guard_good = self.tickets.get(id).is_some_and(|ticket| ticket.arrival.fault_guard_good);
+        let judgement = judge_arrival(fault, guard_good);
         self.blame_tag(&work, fault, judgement, data, record, false);
     }
 
@@ -129,7 +130,7 @@ impl<S: Store, F: FaultSink> Service<S, F> {
     }
 }
 
-/// A block of a staged payload, as it came. Whether its guard was right is not remembered, so no claim is made.
+/// A block of a staged payload, as it came.
 fn staged_block(ticket: &Ticket, shape: &Shape, index: u32) -> Option<(Vec<u8>, BlockRecord)> {
     let wire_block_len = shape.block_len + shape.wire_tuple_len;
     let start = usize::try_from(index).ok()?.checked_mul(wire_block_len)?;

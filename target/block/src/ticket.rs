@@ -167,6 +167,8 @@ pub(crate) struct Arrival {
     pub(crate) counts: Counts,
     /// The first fault.
     pub(crate) fault: Option<Fault>,
+    /// Whether the guard of the block with the first fault is right, asked for or not.
+    pub(crate) fault_guard_good: bool,
     /// A data digest did not match.
     pub(crate) damaged: bool,
 }

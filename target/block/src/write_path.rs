@@ -123,7 +123,10 @@ fn arrive(arrival: &mut Arrival, format: PiFormat, plan: &CheckPlan, block: u32)
         Err(fault) => {
             // It came with a tuple, and a tag was compared.
             arrival.counts.add(Checked::Checked);
-            arrival.fault.get_or_insert(fault);
+            if arrival.fault.is_none() {
+                arrival.fault = Some(fault);
+                arrival.fault_guard_good = tuple.guard == guard;
+            }
         }
     }
     tuple.guard == guard

@@ -31,6 +31,13 @@ pub(crate) enum FileError {
     },
 }
 
+impl FileError {
+    /// Whether the disk is full.
+    pub(crate) fn is_no_room(&self) -> bool {
+        matches!(self, FileError::Io { source, .. } if source.kind() == ErrorKind::StorageFull)
+    }
+}
+
 /// One kind of state file.
 #[derive(Debug, Clone)]
 pub(crate) struct StateFile {

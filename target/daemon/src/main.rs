@@ -105,11 +105,13 @@ fn run(args: &Args) -> anyhow::Result<()> {
     drop(fault_sender);
     let applied = records.applied()?;
     let mut target = Target::new(records, shared, cores, memory, names);
-    if let Some(applied) = applied
-        && let Response::Refused(faults) = target.restore(applied)
-    {
-        for fault in &faults {
-            tracing::error!(object = ?fault.object, name = %fault.name, detail = %fault.detail, "not restored");
+    if let Some(applied) = applied {
+        match target.restore(applied) {
+            Response::Refused(faults) => faults.iter().for_each(|fault| {
+                tracing::error!(object = ?fault.object, name = %fault.name, detail = %fault.detail, "not restored");
+            }),
+            Response::Error { detail } => tracing::error!(detail, "not restored"),
+            _ => {}
         }
     }
     let target = Arc::new(Mutex::new(Some(target)));

@@ -90,8 +90,9 @@ impl KeptMemory {
     /// anything can be written to it.
     pub(crate) fn open(&mut self, wanted: &WantedPool) -> Result<OpenPool, OpenError> {
         let name = memory_name(wanted.id);
-        if let Some(fd) = self.0.remove(&name) {
-            let mapping = Mapping::from_fd(fd)?;
+        if let Some(fd) = self.0.get(&name) {
+            // It stays in the book: whatever goes wrong now, no empty pool may take the place of one that has contents.
+            let mapping = Mapping::from_fd(fd.try_clone()?)?;
             let region = mapping.region();
             let pool = MemoryPool::open(PoolMap(mapping))?;
             tracing::info!(pool = %wanted.name, "found the pool's memory");
@@ -113,12 +114,14 @@ impl KeptMemory {
         tracing::info!(pool = %wanted.name, bytes = wanted.size_bytes, "made the pool");
         Ok(OpenPool { pool, region })
     }
-}
 
-/// Has the service manager forget a pool's memory.
-pub(crate) fn forget(pool: PoolId) {
-    if let Err(error) = handover::remove_fd(&memory_name(pool)) {
-        tracing::warn!(%pool, %error, "the service manager still keeps the pool's memory");
+    /// Forgets a pool's memory, and has the service manager forget it.
+    pub(crate) fn forget(&mut self, pool: PoolId) {
+        let name = memory_name(pool);
+        self.0.remove(&name);
+        if let Err(error) = handover::remove_fd(&name) {
+            tracing::warn!(%pool, %error, "the service manager still keeps the pool's memory");
+        }
     }
 }
 

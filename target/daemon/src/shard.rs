@@ -74,6 +74,10 @@ pub(crate) struct Shard {
     unsent: Vec<(usize, Mail)>,
     deadline_ms: Option<u64>,
     directory_seen: u64,
+    /// A state has been applied.
+    serving: bool,
+    /// Connections that came before.
+    early: Vec<(u32, TcpStream)>,
     /// Where the next connection goes.
     next_core: usize,
     clock: WallClock,
@@ -82,6 +86,9 @@ pub(crate) struct Shard {
 
 /// Send batches kept for reuse by one core.
 const BATCHES_KEPT_MAX: usize = 1024;
+
+/// Connections that may wait for the first state on one core.
+const EARLY_MAX: usize = 1024;
 
 /// A peer that does not take a batch (at most 256 KiB of data) in this time is disconnected: what it has asked for and does
 /// not read is held for it.
@@ -107,6 +114,8 @@ impl Shard {
             peers,
             unsent: Vec::new(),
             deadline_ms: None,
+            serving: false,
+            early: Vec::new(),
             next_core: 0,
             clock: WallClock::default(),
             running: true,
@@ -153,11 +162,20 @@ impl Shard {
     }
 
     /// Takes up a new picture: where volumes live, and who may see what. Connections are told.
-    pub(crate) fn set_exports(&mut self, exports: Arc<Exports>, homes: Arc<HashMap<VolumeId, VolumeHome>>) {
+    pub(crate) fn set_exports(
+        &mut self,
+        io: &mut Io,
+        exports: Arc<Exports>,
+        homes: Arc<HashMap<VolumeId, VolumeHome>>,
+    ) {
         self.router.set_homes(Arc::clone(&homes));
         self.homes = homes;
         self.exports = exports;
         self.for_each_connection(|connection, cx| connection.exports_changed(cx));
+        self.serving = true;
+        for (listener, stream) in std::mem::take(&mut self.early) {
+            self.adopt(io, listener, stream);
+        }
     }
 
     /// Ends the reactor with this turn.
@@ -441,8 +459,16 @@ impl Service for Shard {
         self.note_deadline(at);
     }
 
-    /// Connections go to the cores in turn: left to itself, the kernel would give one idle core most of them.
+    /// Connections go to the cores in turn: left to itself, the kernel would give one idle core most of them. Before there
+    /// is anything to serve they wait: a host that came too early would be told that its volumes do not exist.
     fn offered(&mut self, _io: &mut Io, listener: u32, stream: TcpStream) -> Option<TcpStream> {
+        if !self.serving {
+            // What finds no room is closed, and comes again.
+            if self.early.len() < EARLY_MAX {
+                self.early.push((listener, stream));
+            }
+            return None;
+        }
         self.next_core = (self.next_core + 1) % self.peers.len().max(1);
         let Some(Some(peer)) = self.peers.get_mut(self.next_core) else { return Some(stream) };
         match peer.send(Mail::Connection(listener, stream)) {

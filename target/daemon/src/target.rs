@@ -14,8 +14,9 @@ use holdfast_store::{MemoryPool, PoolUsage, VolumeSpec, VolumeState};
 use uuid::Uuid;
 
 use crate::core::{CoreGone, CoreHandle};
+use crate::files::FileError;
 use crate::intent::{Intent, WantedPool, WantedVolume, fault};
-use crate::pools::{self, KeptMemory};
+use crate::pools::KeptMemory;
 use crate::record::{self, Records};
 use crate::router::VolumeHome;
 use crate::shard::Shared;
@@ -54,6 +55,17 @@ pub(crate) struct Target {
 enum Refusal {
     Faults(Vec<ObjectFault>),
     Core(CoreGone),
+    Record(FileError),
+}
+
+impl From<FileError> for Refusal {
+    fn from(error: FileError) -> Self {
+        if error.is_no_room() {
+            let detail = format!("the state cannot be written down: {error}");
+            return ObjectFault { no_room: true, ..fault(ObjectKind::State, "state", detail) }.into();
+        }
+        Refusal::Record(error)
+    }
 }
 
 impl From<CoreGone> for Refusal {
@@ -104,7 +116,13 @@ impl Target {
         for volume in &mut desired.volumes {
             volume.provisioned = true;
         }
-        self.apply(desired)
+        // It is written down already, and a full disk must not keep volumes away from their hosts.
+        self.applied = Some(desired.clone());
+        let response = self.apply(desired);
+        if !matches!(response, Response::Applied(_)) {
+            self.applied = None;
+        }
+        response
     }
 
     /// Makes it so, or changes nothing and says why.
@@ -125,6 +143,9 @@ impl Target {
                 match refusal {
                     Refusal::Faults(faults) => Response::Refused(faults),
                     Refusal::Core(gone) => Response::Error { detail: gone.to_string() },
+                    Refusal::Record(error) => {
+                        Response::Error { detail: format!("the state cannot be written down: {error}") }
+                    }
                 }
             }
         }
@@ -149,17 +170,14 @@ impl Target {
                 made.volumes.push(wanted.info.id);
             }
         }
+        if self.applied.as_ref() != Some(&desired) {
+            self.records.write_applied(&desired)?;
+        }
+        // From here on it is so: a crash now comes back with this state, and grows what is not grown yet.
+        self.applied = Some(desired);
         for wanted in intent.volumes.values() {
             self.grow_volume(wanted)?;
         }
-        let changed = self.applied.as_ref() != Some(&desired);
-        if changed {
-            self.records.write_applied(&desired).map_err(|error| {
-                fault(ObjectKind::State, "state", format!("cannot be written down: {error}"))
-            })?;
-        }
-        // From here on it is so: a crash now comes back with this state.
-        self.applied = Some(desired);
         self.publish(intent)?;
         self.remove_leftovers(intent);
         Ok(())
@@ -175,9 +193,6 @@ impl Target {
             if !same {
                 let detail = "pool, block size and protection information cannot change";
                 return Err(fault(ObjectKind::Volume, &wanted.name, detail));
-            }
-            if wanted.info.block_count < live.info.block_count {
-                return Err(fault(ObjectKind::Volume, &wanted.name, "a volume cannot shrink"));
             }
         }
         Ok(())
@@ -226,7 +241,8 @@ impl Target {
     fn grow_volume(&mut self, wanted: &WantedVolume) -> Result<(), Refusal> {
         let Some(live) = self.volumes.get(&wanted.info.id) else { return Ok(()) };
         let (pool, id, block_count) = (live.pool, wanted.info.id, wanted.info.block_count);
-        if live.info.block_count == block_count {
+        if live.info.block_count >= block_count {
+            // A volume never shrinks: one that was grown under a state that its owner has lost keeps its size, and says so.
             return Ok(());
         }
         let core = self.home(pool)?;
@@ -254,12 +270,14 @@ impl Target {
             })
             .collect();
         let exports: Arc<Exports> = Arc::new(intent.exports(&infos));
+        let adopted = Arc::clone(&exports);
         let homes = Arc::new(homes);
-        self.shared.hosts.adopted(&exports);
         for core in &mut self.cores {
             let (exports, homes) = (Arc::clone(&exports), Arc::clone(&homes));
-            core.call(move |shard, _| shard.set_exports(exports, homes))?;
+            core.call(move |shard, io| shard.set_exports(io, exports, homes))?;
         }
+        // Not before every core finds them in the picture: a host that connects meanwhile must not be met again.
+        self.shared.hosts.adopted(&adopted);
         Ok(())
     }
 
@@ -308,7 +326,7 @@ impl Target {
             Ok(Ok(())) => {
                 self.pools.remove(&id);
                 self.volumes.retain(|_, volume| volume.pool != id);
-                pools::forget(id);
+                self.memory.forget(id);
             }
             Ok(Err(error)) => tracing::debug!(pool = %id, %error, "the pool stays for now"),
             Err(error) => tracing::error!(pool = %id, %error, "cannot remove the pool"),

@@ -116,6 +116,11 @@ impl Appliance {
         self.nvme_port
     }
 
+    /// The `--state` folder.
+    pub fn state_folder(&self) -> PathBuf {
+        self.state.path().join("state")
+    }
+
     /// What `holdfast` answers on these arguments, as an administrator calls it.
     ///
     /// # Errors

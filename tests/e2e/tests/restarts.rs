@@ -1,11 +1,13 @@
 //! What survives the death of a plane, and what the end of the whole appliance takes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use holdfast_e2e::{Appliance, HostIdentity, Plane, Share, View, counter, eventually};
 use holdfast_testkit::pi::{PiFormat, Tags};
-use holdfast_testkit::{Io, Options, Session};
+use holdfast_testkit::{Error, Io, Options, Session};
 use serde_json::Value;
 
 const BLOCK_BYTES: usize = 4096;
@@ -78,6 +80,58 @@ fn intent_survives_a_kill_of_the_control_plane_and_io_does_not_notice() -> Resul
     ensure!(read(&mut session)? == blocks(9), "the session went on over a change of the configuration");
     session.close()?;
     appliance.stop()
+}
+
+/// A host that comes back while the target is starting must wait, not hear that its volume does not exist: told so with
+/// "do not retry", it would give the volume up.
+#[test]
+fn a_host_that_comes_back_early_is_never_sent_away() -> Result<()> {
+    let (appliance, host, share) = start("early_host")?;
+    let target = ("127.0.0.1", appliance.nvme_port());
+    for _ in 0..5 {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (seen, nqns) = (Arc::clone(&stop), (host.nqn.clone(), share.nqn.clone()));
+        let knocking = std::thread::spawn(move || {
+            let mut refusals = Vec::new();
+            while !seen.load(Ordering::Relaxed) {
+                // A connection that breaks with the target is fine; an answer that says no is not.
+                if let Err(error @ Error::Status { .. }) =
+                    Session::open(target, &nqns.0, &nqns.1, Options::default())
+                {
+                    refusals.push(error.to_string());
+                }
+            }
+            refusals
+        });
+        appliance.kill(Plane::Data)?;
+        connect(&appliance, &host, &share)?.close()?;
+        stop.store(true, Ordering::Relaxed);
+        let refusals = knocking.join().map_err(|_| anyhow::anyhow!("the knocking host failed"))?;
+        ensure!(refusals.is_empty(), "{refusals:?}");
+    }
+    appliance.stop()
+}
+
+/// Somebody lost the database: the volumes are still there, in use, and must not be deleted for it.
+#[test]
+fn a_lost_database_does_not_take_the_volumes_along() -> Result<()> {
+    let (appliance, host, share) = start("lost_database")?;
+    let mut session = connect(&appliance, &host, &share)?;
+    session.io(1).write(1, &checked(), &blocks(3))?.ok()?;
+    for file in std::fs::read_dir(appliance.state_folder())? {
+        let path = file?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("control-plane.sqlite")) {
+            std::fs::remove_file(path)?;
+        }
+    }
+    appliance.kill(Plane::Control)?;
+    let refused = || {
+        let answer = appliance.rest().exchange("GET", "/readyz", "")?;
+        Ok((answer.status == 503 && answer.text.contains("database")).then_some(()))
+    };
+    eventually(LIMIT, "the control plane's refusal", refused)?;
+    ensure!(read(&mut session)? == blocks(3), "the blocks changed");
+    Ok(())
 }
 
 #[test]

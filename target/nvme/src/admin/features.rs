@@ -180,7 +180,7 @@ pub(super) fn set_with_data(queue: &mut AdminQueue, sqe: &Sqe, payload: &[u8]) -
 }
 
 /// Number of Queues. Base 2.1 §5.1.25.1.2: both counts zeroes based; a queue pair over fabrics is one connection, so
-/// the smaller counts.
+/// the larger of the two is what is asked for.
 fn set_queues(queue: &AdminQueue, value: u32) -> Result<AdminPlan, Status> {
     let [sq_low, sq_high, cq_low, cq_high] = value.to_le_bytes();
     let asked = u16::from_le_bytes([sq_low, sq_high]).max(u16::from_le_bytes([cq_low, cq_high]));

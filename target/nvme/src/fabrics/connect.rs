@@ -92,7 +92,8 @@ pub(crate) fn connect<P: BlockPort>(
     }
     let data = ConnectData::read_from_bytes(payload).map_err(|_| Refused::from(Status::DATA_SGL_LENGTH))?;
     let subnqn = parse_nqn(&data.subnqn).ok_or(bad_data(offset::SUBNQN))?;
-    let hostnqn = parse_nqn(&data.hostnqn).ok_or(bad_data(offset::HOSTNQN))?;
+    let hostnqn = parse_nqn(&data.hostnqn).filter(|name| is_host_name(name));
+    let hostnqn = hostnqn.ok_or(bad_data(offset::HOSTNQN))?;
     let asked = Asked { data: &data, subnqn, hostnqn };
     let (queue, cntlid) = if fields.qid == 0 {
         let controller = asked.new_controller(cx, caller)?;
@@ -194,9 +195,23 @@ fn parse_nqn(field: &[u8]) -> Option<&str> {
     std::str::from_utf8(name).ok()
 }
 
+/// Whether a host may call itself so: it will stand in lists and logs. Base 2.1 §4.7 "NVMe Qualified Names".
+fn is_host_name(name: &str) -> bool {
+    let own = name.strip_prefix("nqn.").unwrap_or_default();
+    !own.is_empty() && !own.chars().any(|c| c.is_control() || c.is_whitespace())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_has_a_readable_nqn() {
+        assert!(is_host_name("nqn.2014-08.org.nvmexpress:uuid:host-x"));
+        for bad in ["", "nqn.", "host", "nqn.2014-08.org:a b", "nqn.2014-08.org:\u{1}"] {
+            assert!(!is_host_name(bad), "{bad:?}");
+        }
+    }
 
     #[test]
     fn names_are_terminated_and_bounded() {
