@@ -94,11 +94,13 @@ fn a_host_that_comes_back_early_is_never_sent_away() -> Result<()> {
         let knocking = std::thread::spawn(move || {
             let mut refusals = Vec::new();
             while !seen.load(Ordering::Relaxed) {
-                // A connection that breaks with the target is fine; an answer that says no is not.
-                if let Err(error @ Error::Status { .. }) =
-                    Session::open(target, &nqns.0, &nqns.1, Options::default())
-                {
-                    refusals.push(error.to_string());
+                // A connection that breaks with the target is fine, and so is an I/O queue that is told to start over because
+                // its controller went with the old process. "Do not retry" is not.
+                match Session::open(target, &nqns.0, &nqns.1, Options::default()) {
+                    Err(Error::Status { command, status }) if status.dnr => {
+                        refusals.push(format!("{command}: {status}"));
+                    }
+                    _ => {}
                 }
             }
             refusals
