@@ -14,6 +14,7 @@ use holdfast_block::{
 };
 use holdfast_store::Stores;
 
+use crate::core::Mail;
 use crate::faults::FaultSender;
 use crate::pools::PoolMap;
 
@@ -64,14 +65,6 @@ pub(crate) struct RemoteReply {
     data: Vec<u8>,
 }
 
-/// Mail for another core.
-pub(crate) enum Outgoing {
-    /// To a volume's home.
-    Command(Box<RemoteCommand>),
-    /// Back from it.
-    Reply(Box<RemoteReply>),
-}
-
 #[derive(Default)]
 struct RemoteTicket {
     generation: u32,
@@ -96,7 +89,7 @@ pub(crate) struct Router {
     /// Attachments made here for sessions on other cores, by session and volume.
     guests: HashMap<(u64, VolumeId), AttachmentId>,
     completions: VecDeque<Completion>,
-    outgoing: Vec<(usize, Outgoing)>,
+    outgoing: Vec<(usize, Mail)>,
 }
 
 impl Router {
@@ -156,7 +149,7 @@ impl Router {
     }
 
     /// Mail for other cores since the last call, by core.
-    pub(crate) fn take_outgoing(&mut self) -> Vec<(usize, Outgoing)> {
+    pub(crate) fn take_outgoing(&mut self) -> Vec<(usize, Mail)> {
         std::mem::take(&mut self.outgoing)
     }
 
@@ -241,7 +234,7 @@ impl Router {
         data: Vec<u8>,
     ) {
         let reply = Box::new(RemoteReply { ticket, generation, result, data });
-        self.outgoing.push((core, Outgoing::Reply(reply)));
+        self.outgoing.push((core, Mail::Reply(reply)));
     }
 
     fn home(&self, volume: VolumeId) -> Option<&VolumeHome> {
@@ -310,7 +303,7 @@ impl Router {
             payload,
             damaged,
         };
-        self.outgoing.push((home, Outgoing::Command(Box::new(remote))));
+        self.outgoing.push((home, Mail::Command(Box::new(remote))));
     }
 
     fn remote(&mut self, id: TicketId) -> Option<&mut RemoteTicket> {

@@ -14,7 +14,7 @@ use holdfast_store::{PoolError, Stores};
 use crate::clock::WallClock;
 use crate::core::Mail;
 use crate::pools::{OpenPool, PoolMap};
-use crate::router::{Outgoing, Router, VolumeHome};
+use crate::router::{Router, VolumeHome};
 
 /// What all cores share. Locked inside, and not on the way of an I/O.
 #[derive(Clone)]
@@ -59,7 +59,6 @@ pub(crate) struct Shard {
     router: Router,
     shared: Shared,
     exports: Arc<Exports>,
-    homes: Arc<HashMap<VolumeId, VolumeHome>>,
     /// By socket index.
     links: Vec<Option<Link>>,
     /// Grows with each connection, so that late completions of an earlier one in the same place go nowhere.
@@ -105,7 +104,6 @@ impl Shard {
             directory_seen: shared.directory.generation(),
             shared,
             exports: Arc::default(),
-            homes: Arc::default(),
             links: Vec::new(),
             generation: 0,
             dirty: Vec::new(),
@@ -168,8 +166,7 @@ impl Shard {
         exports: Arc<Exports>,
         homes: Arc<HashMap<VolumeId, VolumeHome>>,
     ) {
-        self.router.set_homes(Arc::clone(&homes));
-        self.homes = homes;
+        self.router.set_homes(homes);
         self.exports = exports;
         self.for_each_connection(|connection, cx| connection.exports_changed(cx));
         self.serving = true;
@@ -374,11 +371,8 @@ impl Shard {
 
     /// Sends mail to other cores; what finds no room is tried again in the next turn.
     fn send_mail(&mut self) {
-        let outgoing = self.router.take_outgoing().into_iter().map(|(core, outgoing)| match outgoing {
-            Outgoing::Command(command) => (core, Mail::Command(command)),
-            Outgoing::Reply(reply) => (core, Mail::Reply(reply)),
-        });
-        let waiting: Vec<_> = std::mem::take(&mut self.unsent).into_iter().chain(outgoing).collect();
+        let mut waiting = std::mem::take(&mut self.unsent);
+        waiting.append(&mut self.router.take_outgoing());
         for (core, mail) in waiting {
             let Some(Some(peer)) = self.peers.get_mut(core) else { continue };
             if let Err(mail) = peer.send(mail)

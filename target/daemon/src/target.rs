@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use holdfast_block::{Exports, PoolId, Store, Usage, VolumeId, VolumeInfo};
+use holdfast_block::{Exports, PoolId, Usage, VolumeId, VolumeInfo};
 use holdfast_contract::{
     Applied, DesiredState, ObjectFault, ObjectKind, ObservedPool, ObservedSession, ObservedState,
     ObservedVolume, PoolHealth, Response,
 };
-use holdfast_store::{MemoryPool, PoolUsage, VolumeSpec, VolumeState};
+use holdfast_store::{PoolUsage, VolumeSpec, VolumeState};
 use uuid::Uuid;
 
 use crate::core::{CoreGone, CoreHandle};
@@ -78,6 +78,13 @@ impl From<ObjectFault> for Refusal {
     fn from(fault: ObjectFault) -> Self {
         Refusal::Faults(vec![fault])
     }
+}
+
+/// How full pools and volumes are.
+#[derive(Default)]
+struct Usages {
+    pools: HashMap<PoolId, PoolUsage>,
+    volumes: HashMap<VolumeId, Usage>,
 }
 
 /// What an application has made so far, to be undone if the rest cannot be.
@@ -336,6 +343,7 @@ impl Target {
     /// The whole target as it is now.
     pub(crate) fn observe(&mut self, incidents_dropped: u64) -> ObservedState {
         self.remove_unwanted_pools();
+        let usages = self.survey();
         let counters = record::counter_record(&self.shared.counters);
         ObservedState {
             boot_id: self.boot_id.clone(),
@@ -343,8 +351,8 @@ impl Target {
             uptime_seconds: self.started.elapsed().as_secs(),
             resident_bytes: resident_bytes().unwrap_or(0),
             nvme_portals: self.portals.clone(),
-            pools: self.observe_pools(),
-            volumes: self.observe_volumes(),
+            pools: self.observe_pools(&usages),
+            volumes: self.observe_volumes(&usages),
             sessions: self.observe_sessions(),
             discovered_hosts: self.shared.hosts.discovered().iter().map(record::discovered_host).collect(),
             counters: counters.io,
@@ -354,43 +362,57 @@ impl Target {
         }
     }
 
-    fn observe_pools(&mut self) -> Vec<ObservedPool> {
-        let ids: Vec<PoolId> = self.pools.keys().copied().collect();
-        let mut pools = Vec::with_capacity(ids.len());
-        for id in ids {
-            let usage: Option<PoolUsage> =
-                self.on_home(id, move |shard| shard.stores().pool(id).map(MemoryPool::usage)).flatten();
-            let health = if usage.is_some() { PoolHealth::Ok } else { PoolHealth::Failed };
-            pools.push(ObservedPool {
+    /// How full everything is: one question per core, however many pools and volumes it has.
+    fn survey(&mut self) -> Usages {
+        let mut usages = Usages::default();
+        for core in &mut self.cores {
+            let found = core.call(|shard, _| {
+                let stores = shard.stores();
+                let pools: Vec<_> = stores.pools().map(|pool| (pool.id(), pool.usage())).collect();
+                let volumes: Vec<_> =
+                    stores.volumes().map(|(_, volume)| (volume.spec.id, volume.usage)).collect();
+                (pools, volumes)
+            });
+            match found {
+                Ok((pools, volumes)) => {
+                    usages.pools.extend(pools);
+                    usages.volumes.extend(volumes);
+                }
+                Err(error) => tracing::error!(%error, "the admin side gave up on a core"),
+            }
+        }
+        usages
+    }
+
+    fn observe_pools(&self, usages: &Usages) -> Vec<ObservedPool> {
+        let pools = self.pools.keys().map(|id| {
+            let usage = usages.pools.get(id);
+            ObservedPool {
                 id: holdfast_contract::PoolId::from_nonzero(id.nonzero()),
                 capacity_bytes: usage.map_or(0, |usage| usage.capacity_bytes),
                 allocated_bytes: usage.map_or(0, |usage| usage.allocated_bytes),
-                health,
-            });
-        }
+                health: if usage.is_some() { PoolHealth::Ok } else { PoolHealth::Failed },
+            }
+        });
+        let mut pools: Vec<_> = pools.collect();
         pools.sort_unstable_by_key(|pool| pool.id);
         pools
     }
 
-    fn observe_volumes(&mut self) -> Vec<ObservedVolume> {
-        let live: Vec<LiveVolume> = self.volumes.values().cloned().collect();
-        let mut volumes = Vec::with_capacity(live.len());
-        for volume in live {
-            let id = volume.info.id;
-            let usage: Usage = self
-                .on_home(volume.pool, move |shard| shard.stores().usage(id))
-                .flatten()
-                .unwrap_or_default();
+    fn observe_volumes(&self, usages: &Usages) -> Vec<ObservedVolume> {
+        let volumes = self.volumes.values().map(|volume| {
+            let usage = usages.volumes.get(&volume.info.id).copied().unwrap_or_default();
             volume.allocated.store(usage.blocks_allocated, Ordering::Relaxed);
             let block_len = u64::try_from(volume.info.block_len).unwrap_or(0);
-            volumes.push(ObservedVolume {
-                id: spool::volume_id(id),
+            ObservedVolume {
+                id: spool::volume_id(volume.info.id),
                 uuid: Uuid::from_bytes(volume.info.uuid).to_string(),
                 nguid: Uuid::from_bytes(volume.info.nguid).simple().to_string(),
                 size_bytes: volume.info.block_count.saturating_mul(block_len),
                 allocated_bytes: usage.bytes_allocated,
-            });
-        }
+            }
+        });
+        let mut volumes: Vec<_> = volumes.collect();
         volumes.sort_unstable_by_key(|volume| volume.id);
         volumes
     }
