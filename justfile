@@ -33,6 +33,10 @@ unit:
 e2e:
     tests/run build guests e2e
 
+# Check a fresh appliance against the NVMe specifications: just conformance --filter 'transport.*'
+conformance *FLAGS: build
+    build/debug/holdfast-conformance {{ FLAGS }}
+
 # Format the sources
 fmt:
     cargo fmt --all

@@ -4,7 +4,7 @@ use std::{
     fs::{self, OpenOptions},
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
@@ -71,6 +71,22 @@ impl Appliance {
         Appliance::start_on(tempfile::tempdir()?, name, arguments)
     }
 
+    /// As [`Appliance::start_with`], with the programs of `folder` (otherwise those built beside this one) and more variables
+    /// in their environment.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_from(
+        folder: Option<&Path>,
+        name: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Appliance> {
+        let mut up = Command::new(places::program(folder, "holdfast")?);
+        up.envs(environment.iter().copied());
+        Appliance::spawn(up, tempfile::tempdir()?, name, arguments)
+    }
+
     /// Stops the appliance and starts another one on the same state folder. Memory pools do not survive that.
     ///
     /// # Errors
@@ -83,9 +99,13 @@ impl Appliance {
     }
 
     fn start_on(state: TempDir, name: &str, arguments: &[&str]) -> Result<Appliance> {
+        Appliance::spawn(Command::new(places::program(None, "holdfast")?), state, name, arguments)
+    }
+
+    fn spawn(mut up: Command, state: TempDir, name: &str, arguments: &[&str]) -> Result<Appliance> {
         let log = places::log_file(&format!("{name}.appliance"))?;
         let nvme_port = free_port()?;
-        let mut up = Command::new(places::program("holdfast")?)
+        let mut up = up
             .arg("up")
             .arg("--state")
             .arg(state.path().join("state"))
@@ -126,7 +146,7 @@ impl Appliance {
     /// # Errors
     /// When it does not exit with 0.
     pub fn cli(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new(places::program("holdfast")?)
+        let output = Command::new(places::program(None, "holdfast")?)
             .args(arguments)
             .env("HOLDFAST_API", self.rest.base())
             .stdin(Stdio::null())

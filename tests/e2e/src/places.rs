@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 /// A kernel series that `tests/e2e/prepare` makes ready to boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,20 +82,19 @@ pub(crate) fn log_file(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A program of this workspace: in `HOLDFAST_BIN_DIR` if that is set, otherwise where this very test was built
-/// (Cargo puts a test in `PROFILE/deps` and programs in `PROFILE`).
+/// A program of this workspace: in `folder` if one is given, in `HOLDFAST_BIN_DIR` if that is set, otherwise where this
+/// very program was built (Cargo puts a test in `PROFILE/deps` and programs in `PROFILE`).
 ///
 /// # Errors
 /// When it is not there: a test never runs without it.
-pub(crate) fn program(name: &str) -> Result<PathBuf> {
-    let folder = match env::var_os("HOLDFAST_BIN_DIR") {
-        Some(folder) => PathBuf::from(folder),
-        None => {
-            let test = env::current_exe()?;
-            match test.ancestors().nth(2) {
-                Some(folder) => folder.to_owned(),
-                None => bail!("{} lies in no build folder", test.display()),
-            }
+pub(crate) fn program(folder: Option<&Path>, name: &str) -> Result<PathBuf> {
+    let folder = match (folder, env::var_os("HOLDFAST_BIN_DIR")) {
+        (Some(folder), _) => folder.to_owned(),
+        (None, Some(folder)) => PathBuf::from(folder),
+        (None, None) => {
+            let this = env::current_exe()?;
+            let mut folders = this.ancestors().skip(1).filter(|folder| !folder.ends_with("deps"));
+            folders.next().with_context(|| format!("{} lies in no folder", this.display()))?.to_owned()
         }
     };
     let path = folder.join(name);

@@ -23,7 +23,8 @@ pub struct Rest {
 
 impl Rest {
     /// `base` is the `api=` of the ready line, without a path.
-    pub(crate) fn new(base: &str) -> Rest {
+    #[must_use]
+    pub fn new(base: &str) -> Rest {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(REQUEST_LIMIT))

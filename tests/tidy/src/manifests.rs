@@ -12,7 +12,7 @@ use crate::tree::{self, SourceFile};
 /// ```text
 /// pi ◀ block ◀ { store, nvme } ◀ daemon ▶ { reactor, contract }        contract ◀ control-plane
 /// ```
-const MAY_IMPORT: [(&str, &[&str]); 13] = [
+const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("holdfast-pi", &[]),
     ("holdfast-block", &["holdfast-pi"]),
     ("holdfast-store", &["holdfast-pi", "holdfast-block"]),
@@ -36,6 +36,7 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("holdfast-testkit", &[]),
     ("holdfast-bare-loop", &[]),
     ("holdfast-e2e", &["holdfast-testkit"]),
+    ("holdfast-conformance", &["holdfast-testkit", "holdfast-e2e"]),
     ("holdfast-tidy", &[]),
 ];
 
