@@ -34,6 +34,7 @@ pub(crate) struct Controller {
     queues: AtomicU64,
     queues_granted: AtomicU16,
     write_cache: AtomicBool,
+    extended_formats: AtomicBool,
 }
 
 /// Why an I/O queue cannot be connected.
@@ -57,6 +58,7 @@ impl Controller {
             queues: AtomicU64::new(0),
             queues_granted: AtomicU16::new(IO_QUEUES_MAX),
             write_cache: AtomicBool::new(true),
+            extended_formats: AtomicBool::new(false),
         }
     }
 
@@ -83,6 +85,7 @@ impl Controller {
         self.queues.store(0, Release);
         self.queues_granted.store(IO_QUEUES_MAX, Relaxed);
         self.write_cache.store(true, Relaxed);
+        self.extended_formats.store(false, Relaxed);
     }
 
     pub(crate) fn epoch(&self) -> u32 {
@@ -131,6 +134,16 @@ impl Controller {
 
     pub(crate) fn set_write_cache(&self, enabled: bool) {
         self.write_cache.store(enabled, Relaxed);
+    }
+
+    /// LBAFEE of Host Behavior Support. NVM Command Set 1.1 §4.1.3.6.1 "LBA Format Extensions": without it, an I/O command on a
+    /// namespace with 32- or 64-bit guards is to be aborted with Invalid Namespace or Format.
+    pub(crate) fn extended_formats(&self) -> bool {
+        self.extended_formats.load(Relaxed)
+    }
+
+    pub(crate) fn set_extended_formats(&self, enabled: bool) {
+        self.extended_formats.store(enabled, Relaxed);
     }
 }
 

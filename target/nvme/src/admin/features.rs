@@ -175,7 +175,13 @@ pub(super) fn set<P: BlockPort>(
 pub(super) fn set_with_data(queue: &mut AdminQueue, sqe: &Sqe, payload: &[u8]) -> Result<AdminPlan, Status> {
     let [id, ..] = sqe.cdw10.to_bytes();
     let behavior = payload.first_chunk::<8>().filter(|_| id == fid::HOST_BEHAVIOR);
-    queue.features.host_behavior = *behavior.ok_or(Status::FEATURE_NOT_CHANGEABLE)?;
+    let behavior = behavior.ok_or(Status::FEATURE_NOT_CHANGEABLE)?;
+    let [retry, telemetry, extended_formats, ..] = *behavior;
+    if [retry, telemetry, extended_formats].iter().any(|value| *value > 1) {
+        return Err(Status::INVALID_FIELD);
+    }
+    queue.features.host_behavior = *behavior;
+    queue.controller.set_extended_formats(extended_formats == 1);
     Ok(AdminPlan::Done(0))
 }
 

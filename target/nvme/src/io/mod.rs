@@ -7,7 +7,7 @@ mod protection;
 use std::sync::Arc;
 
 use holdfast_block::{BlockCount, BlockPort, Command, Layout, Lba, Operation, Origin, Session};
-use holdfast_pi::CheckPlan;
+use holdfast_pi::{CheckPlan, GuardKind};
 use zerocopy::FromBytes;
 
 use crate::connection::Context;
@@ -134,18 +134,25 @@ pub(crate) fn next_step<P: BlockPort>(
                 return Ok(None);
             };
             *after = *nsid;
-            let mapped = resolve(cx, queue, *nsid)?;
+            let mapped = queue.namespaces.resolve(cx.port, cx.exports, queue.session, *nsid)?;
             Ok(Some(flush(&mapped, origin)))
         }
     }
 }
 
+/// The namespace that a command names. NVM Command Set 1.1 §4.1.3.6.1 "LBA Format Extensions": one with an extended protection
+/// information format is out of reach until the host has said that it knows such formats.
 fn resolve<P: BlockPort>(
     cx: &mut Context<'_, P>,
     queue: &mut IoQueueView<'_>,
     nsid: u32,
 ) -> Result<Mapped, Status> {
-    queue.namespaces.resolve(cx.port, cx.exports, queue.session, nsid)
+    let mapped = queue.namespaces.resolve(cx.port, cx.exports, queue.session, nsid)?;
+    let extended = mapped.visible.is_some_and(|format| format.guard() != GuardKind::Crc16);
+    if extended && !queue.controller.extended_formats() {
+        return Err(Status::INVALID_NAMESPACE);
+    }
+    Ok(mapped)
 }
 
 /// A command with a range of blocks.

@@ -3,7 +3,9 @@
 use holdfast_block::{Layout, Operation};
 
 use crate::host::{Host, code, dnr, put, ranged, sgl, sqe};
-use crate::world::{BLOCKS, PI_HOST, PI_NSID, PLAIN_HOST, World};
+use crate::world::{
+    BLOCKS, PI_HOST, PI_NSID, PLAIN_HOST, PLAIN_NSID, WIDE_NSID, World, exports, plain_volume, wide_volume,
+};
 
 fn status_of(io: &mut Host, world: &mut World, sqe: [u8; 64]) -> ((u8, u8), bool) {
     let (status, ..) = io.run(world, sqe, &[]);
@@ -204,4 +206,26 @@ fn a_plain_view_of_a_pi_volume_inserts_and_strips() {
     let [write, read] = world.port.log[..] else { panic!() };
     assert_eq!(write.insert.map(|tags| (tags.app_tag, tags.initial_ref)), Some((0, 7)));
     assert!(read.plan.check_guard && read.plan.check_ref && !read.plan.check_app);
+}
+
+#[test]
+fn extended_formats_wait_for_a_host_that_knows_them() {
+    let mut world = World::new();
+    world.exports = exports(2, true, &[(WIDE_NSID, wide_volume()), (PLAIN_NSID, plain_volume(BLOCKS))]);
+    let (mut admin, mut io) = Host::io(&mut world, PI_HOST, false, false);
+    let mut read = ranged(0x02, WIDE_NSID, 0, 1, 0);
+    sgl(&mut read, 0x5a, 0, 4112);
+    assert_eq!(code(io.run(&mut world, read, &[]).0), (0, 0x0b));
+    assert_eq!(io.run(&mut world, sqe(0x00, u32::MAX), &[]).0, 0, "a Flush of all names none");
+    let mut behavior = sqe(0x09, 0);
+    put(&mut behavior, 10, 0x16);
+    let mut data = vec![0; 512];
+    data[2] = 2;
+    assert_eq!(code(admin.run(&mut world, behavior, &data).0), (0, 0x02), "a reserved value");
+    data[2] = 1;
+    assert_eq!(admin.run(&mut world, behavior, &data).0, 0);
+    assert_eq!(io.run(&mut world, read, &[]).0, 0);
+    data[2] = 0;
+    assert_eq!(admin.run(&mut world, behavior, &data).0, 0);
+    assert_eq!(code(io.run(&mut world, read, &[]).0), (0, 0x0b));
 }

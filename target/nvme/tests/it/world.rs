@@ -24,6 +24,8 @@ pub(crate) const PI_HOST_ID: u64 = 10;
 pub(crate) const PLAIN_NSID: u32 = 1;
 /// 512-byte blocks with tuples of type 1 on NSID 2.
 pub(crate) const PI_NSID: u32 = 2;
+/// 4096-byte blocks with 32-bit guards, where a test exports [`wide_volume`].
+pub(crate) const WIDE_NSID: u32 = 3;
 /// Blocks of each.
 pub(crate) const BLOCKS: u64 = 4096;
 
@@ -40,7 +42,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> World {
         let mut port = MemoryPort::new();
-        for info in [plain_volume(BLOCKS), pi_volume()] {
+        for info in [plain_volume(BLOCKS), pi_volume(), wide_volume()] {
             let VolumeInfo { block_len, format, .. } = info;
             port.volumes.insert(info.id, Volume { block_len, format, blocks: HashMap::new() });
         }
@@ -81,6 +83,11 @@ pub(crate) fn plain_volume(block_count: u64) -> VolumeInfo {
 
 pub(crate) fn pi_volume() -> VolumeInfo {
     volume(2, 512, BLOCKS, Some(PiFormat::new(PiType::Type1, GuardKind::Crc16, 512, 0).unwrap()))
+}
+
+/// A volume in an extended protection information format; exported by tests that want it.
+pub(crate) fn wide_volume() -> VolumeInfo {
+    volume(3, 4096, BLOCKS, Some(PiFormat::new(PiType::Type1, GuardKind::Crc32c, 4096, 16).unwrap()))
 }
 
 fn volume(id: u64, block_len: usize, block_count: u64, format: Option<PiFormat>) -> VolumeInfo {
