@@ -27,10 +27,12 @@
 
 mod admin;
 mod connection;
+mod copy;
 mod crc;
 mod error;
 mod identify;
 mod io;
+mod log;
 pub mod pi;
 mod queue;
 mod session;
@@ -38,8 +40,10 @@ pub mod wire;
 
 pub use admin::{ConnectCommand, Property};
 pub use connection::{ConnectOptions, Connection};
+pub use copy::{Copy, SourceRange};
 pub use error::Error;
 pub use identify::{ControllerData, DiscoveryEntry, DiscoveryLog, NamespaceFormat};
 pub use io::{DeallocateRange, Io};
+pub use log::{ErrorEntry, LogPage};
 pub use queue::{Command, Completion, Placement, Queue, TransferTrace};
 pub use session::{Options, Session, host_id_of};

@@ -117,9 +117,7 @@ impl PiFormat {
     /// A tuple's bytes. Bits of a tag that do not fit the format are cut off.
     #[must_use]
     pub fn encode(self, tuple: &Tuple) -> Vec<u8> {
-        let ref_bits = self.ref_tag_bits();
-        let space = (u128::from(tuple.storage_tag) & mask(self.storage_tag_bits)) << ref_bits
-            | u128::from(tuple.ref_tag) & mask(ref_bits);
+        let space = self.space(tuple.storage_tag, tuple.ref_tag);
         let mut bytes = Vec::with_capacity(self.tuple_len());
         extend_low(&mut bytes, tuple.guard.into(), self.guard_len());
         bytes.extend_from_slice(&tuple.app_tag.to_be_bytes());
@@ -176,6 +174,14 @@ impl PiFormat {
                 chunk.split_at_checked(block_size).and_then(|(data, tuple)| Some((data, self.parse(tuple)?)));
             tuple.is_none_or(|(data, tuple)| tuple.app_tag != 0xffff && tuple.guard != self.guard_of(data))
         })
+    }
+
+    /// A storage and a reference tag as the format's space holds them, for [`crate::Io::storage_and_ref`].
+    #[must_use]
+    pub fn space(self, storage_tag: u64, ref_tag: u64) -> u128 {
+        let ref_bits = self.ref_tag_bits();
+        (u128::from(storage_tag) & mask(self.storage_tag_bits)) << ref_bits
+            | u128::from(ref_tag) & mask(ref_bits)
     }
 
     /// Bits of the reference tag: what the storage tag leaves of the format's space.

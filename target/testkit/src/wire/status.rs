@@ -109,19 +109,26 @@ pub mod code {
         KEEP_ALIVE_EXPIRED = (0x0, 0x19), "Keep Alive Timer Expired";
         KEEP_ALIVE_INVALID = (0x0, 0x1a), "Keep Alive Timeout Invalid";
         TRANSIENT_TRANSPORT_ERROR = (0x0, 0x22), "Transient Transport Error";
+        FUSED_ABORTED = (0x0, 0x09), "Command Aborted due to Failed Fused Command";
+        FUSED_MISSING = (0x0, 0x0a), "Command Aborted due to Missing Fused Command";
         LBA_OUT_OF_RANGE = (0x0, 0x80), "LBA Out of Range";
         CAPACITY_EXCEEDED = (0x0, 0x81), "Capacity Exceeded";
         NAMESPACE_NOT_READY = (0x0, 0x82), "Namespace Not Ready";
         INVALID_LOG_PAGE = (0x1, 0x09), "Invalid Log Page";
         ABORT_LIMIT_EXCEEDED = (0x1, 0x03), "Abort Command Limit Exceeded";
         AER_LIMIT_EXCEEDED = (0x1, 0x05), "Asynchronous Event Request Limit Exceeded";
+        NOT_SAVEABLE = (0x1, 0x0d), "Feature Identifier Not Saveable";
+        NOT_CHANGEABLE = (0x1, 0x0e), "Feature Not Changeable";
+        NOT_PER_NAMESPACE = (0x1, 0x0f), "Feature Not Namespace Specific";
         CONNECT_INCOMPATIBLE_FORMAT = (0x1, 0x80), "Connect Incompatible Format";
         /// With command specific codes of the NVM command set this is also "Invalid Protection Information".
         CONTROLLER_BUSY = (0x1, 0x81), "Invalid Protection Information or Controller Busy";
         CONNECT_INVALID_PARAMETERS = (0x1, 0x82), "Connect Invalid Parameters";
-        CONNECT_RESTART_DISCOVERY = (0x1, 0x83), "Connect Restart Discovery";
         CONNECT_INVALID_HOST = (0x1, 0x84), "Connect Invalid Host";
-        INVALID_QUEUE_TYPE = (0x1, 0x85), "Invalid Queue Type";
+        COMMAND_SIZE_LIMIT = (0x1, 0x83), "Connect Restart Discovery or Command Size Limit Exceeded";
+        INVALID_QUEUE_TYPE = (0x1, 0x85), "Invalid Queue Type or Incompatible Namespace or Format";
+        FAST_COPY_NOT_POSSIBLE = (0x1, 0x86), "Fast Copy Not Possible";
+        OVERLAPPING_RANGE = (0x1, 0x87), "Overlapping I/O Range";
         WRITE_FAULT = (0x2, 0x80), "Write Fault";
         UNRECOVERED_READ = (0x2, 0x81), "Unrecovered Read Error";
         GUARD_CHECK = (0x2, 0x82), "End-to-end Guard Check Error";
@@ -134,6 +141,10 @@ pub mod code {
 
     /// The NVM command set's reading of 1h/81h.
     pub const INVALID_PROTECTION_INFORMATION: (u8, u8) = (0x1, 0x81);
+    /// The NVM command set's reading of 1h/85h.
+    pub const INCOMPATIBLE_NAMESPACE: (u8, u8) = (0x1, 0x85);
+    /// Connect's reading of 1h/83h.
+    pub const CONNECT_RESTART_DISCOVERY: (u8, u8) = (0x1, 0x83);
 }
 
 #[cfg(test)]
