@@ -5,7 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use holdfast_block::{CounterBook, Exports, HostBook, PoolId, SessionBook, TransmitSink, VolumeId};
-use holdfast_nvme::{Connection, ConnectionConfig, Context, Directory, Disposition, RESPONSES_PER_BATCH};
+use holdfast_nvme::{
+    Connection, ConnectionConfig, Context, Directory, Disposition, HALF_OPEN_MS, RESPONSES_PER_BATCH,
+};
 use holdfast_reactor::{
     CloseReason, Io, MailSender, Refused, RegionId, SendBatch, SendProgress, Service, SocketId,
 };
@@ -445,6 +447,7 @@ impl Service for Shard {
             local,
             portal: u16::try_from(listener).unwrap_or(u16::MAX),
             now_ms: self.clock.now_ms,
+            half_open_ms: HALF_OPEN_MS,
         });
         if let Some(place) = self.links.get_mut(at) {
             debug_assert!(place.is_none(), "a socket's number is given again after `closed`");
@@ -478,7 +481,7 @@ impl Service for Shard {
         let open = self.with_link(at, |link, cx| {
             let open = !link.closing && link.connection.disposition() == Disposition::Open;
             if open {
-                link.connection.receive(cx, bytes);
+                link.connection.receive(cx, bytes, u64::MAX);
             }
             open
         });

@@ -100,6 +100,11 @@ impl Framer {
         self.digests = digests;
     }
 
+    /// Whether nothing of a PDU has come that is not complete.
+    pub(crate) fn is_between_pdus(&self) -> bool {
+        self.stage == Stage::Common && self.header_have == 0
+    }
+
     /// The header, as far as it came, of the PDU in work: for a TermReq.
     pub(crate) fn offending_header(&self) -> &[u8] {
         let [_, _, hlen, ..] = self.header;

@@ -40,6 +40,6 @@ mod status;
 mod term;
 mod wire;
 
-pub use connection::{Connection, ConnectionConfig, Context, Disposition};
+pub use connection::{Connection, ConnectionConfig, Context, Disposition, Taken};
 pub use directory::{Directory, DirectoryConfig, Portal};
-pub use limits::RESPONSES_PER_BATCH;
+pub use limits::{HALF_OPEN_MS, PDU_COST, RESPONSES_PER_BATCH};

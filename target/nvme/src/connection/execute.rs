@@ -6,7 +6,7 @@
 use holdfast_block::{BlockError, BlockPort, Command, Completion, Operation};
 
 use super::plan::Plan;
-use super::{Connection, Context, Outgoing, Role};
+use super::{Connection, Context, Outgoing, Role, cost};
 use crate::io::{self, IoQueueView};
 use crate::limits::{STAGED_LEN_MAX, TRANSFER_RESERVED_MAX};
 use crate::sgl::{self, Source};
@@ -144,8 +144,11 @@ impl Connection {
     fn admit<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, id: SlotId, command: &Command) -> bool {
         match cx.port.begin(command) {
             Ok(ticket) => {
-                self.slots.get_mut(id).ticket = Some(ticket);
+                let slot = self.slots.get_mut(id);
+                slot.ticket = Some(ticket);
+                let cost = cost::of_command(command, slot.transfer_len);
                 self.tickets += 1;
+                self.charge(cost);
             }
             Err(BlockError::Busy) if self.tickets > 0 => return false,
             Err(error) => self.settle(id, Status::from_block(error, command.operation), 0, 0),

@@ -9,6 +9,7 @@
 //! Commands live in slots from their capsule until their response is put into a batch. Payload is never held here, but for
 //! the few commands that the block layer does not see.
 
+mod cost;
 mod execute;
 mod plan;
 mod receive;
@@ -19,17 +20,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use holdfast_block::{
-    BlockPort, CounterBook, DigestCounters, Exports, HostBook, SessionBook, TicketId, TransmitSink,
+    BlockPort, CounterBook, DigestCounters, Exports, HostBook, HostId, SessionBook, TicketId, TransmitSink,
 };
 
 use crate::admin::AdminQueue;
 use crate::directory::Directory;
 use crate::fabrics::connect::IoQueue;
 use crate::framer::{Digests, FrameError, Framer};
-use crate::limits::{HALF_OPEN_MS, QUEUE_ENTRIES_MAX, TRANSFER_STALL_MS};
+use crate::limits::{QUEUE_ENTRIES_MAX, TRANSFER_STALL_MS};
 use crate::namespaces::Namespaces;
 use crate::slots::{SlotId, Slots};
 use crate::term::Fatal;
+pub use cost::Taken;
 use receive::Ingest;
 
 /// Everything around a connection, as it is at the time of a call.
@@ -65,6 +67,8 @@ pub struct ConnectionConfig {
     pub portal: u16,
     /// The clock.
     pub now_ms: u64,
+    /// How long the peer may take to come as far as a successful Connect, in milliseconds; see [`crate::HALF_OPEN_MS`].
+    pub half_open_ms: u64,
 }
 
 /// What is to become of the socket.
@@ -113,6 +117,8 @@ pub struct Connection {
     transfer_moved_ms: u64,
     /// Bytes of replies that are to be sent.
     reply_bytes: usize,
+    /// What was done since it was last reported.
+    cost: u64,
 }
 
 /// What the connection is.
@@ -137,7 +143,7 @@ impl Connection {
         Connection {
             config,
             end: Disposition::Open,
-            half_open_deadline_ms: Some(config.now_ms.saturating_add(HALF_OPEN_MS)),
+            half_open_deadline_ms: Some(config.now_ms.saturating_add(config.half_open_ms)),
             framer: Framer::new(),
             digests: Digests::default(),
             data_alignment: 4,
@@ -158,20 +164,26 @@ impl Connection {
             reserved: 0,
             transfer_moved_ms: config.now_ms,
             reply_bytes: 0,
+            cost: 0,
         }
     }
 
-    /// Takes bytes that came, in any cut.
-    pub fn receive<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, bytes: &[u8]) {
+    /// Takes bytes that came, in any cut, until about `budget` is spent (more than 0; see [`Taken::cost`]). It stops between
+    /// two PDUs only, and always takes the first one that is complete: what is left over begins with a PDU. Once the
+    /// connection is to be closed, all bytes count as taken.
+    pub fn receive<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, bytes: &[u8], budget: u64) -> Taken {
         let mut input = bytes;
-        while self.end == Disposition::Open {
+        let limit = self.cost.saturating_add(budget);
+        while self.end == Disposition::Open && (self.cost < limit || !self.framer.is_between_pdus()) {
             match self.framer.next(&mut input) {
                 Ok(Some(frame)) => self.take(cx, frame),
-                Ok(None) => return,
+                Ok(None) => break,
                 Err(FrameError::Close) => self.end = Disposition::CloseNow,
                 Err(FrameError::Terminate(fatal)) => self.terminate(fatal),
             }
         }
+        let left = if self.end == Disposition::Open { input.len() } else { 0 };
+        Taken { bytes: bytes.len() - left, cost: std::mem::take(&mut self.cost) }
     }
 
     /// Takes a completion of one of this connection's commands.
@@ -249,6 +261,21 @@ impl Connection {
     /// are [`crate::RESPONSES_PER_BATCH`].
     pub fn ready_responses(&self) -> usize {
         self.outbox.len()
+    }
+
+    /// The host that this connection belongs to, once it is a queue of one of its controllers (not for discovery).
+    pub fn host(&self) -> Option<HostId> {
+        let session = match &self.role {
+            Role::None => None,
+            Role::Admin(queue) => queue.controller.session(),
+            Role::Io(queue) => Some(&queue.session),
+        };
+        session.map(|session| session.host)
+    }
+
+    /// Whether the peer has yet to come as far as a successful Connect.
+    pub fn is_half_open(&self) -> bool {
+        self.half_open_deadline_ms.is_some()
     }
 
     /// What is to become of the socket.

@@ -5,7 +5,7 @@ use holdfast_block::BlockPort;
 
 use super::{Connection, Context, Disposition, Outgoing};
 use crate::framer::{Digests, Frame};
-use crate::limits::MAXH2CDATA;
+use crate::limits::{MAXH2CDATA, PDU_COST};
 use crate::slots::{SlotId, State};
 use crate::status::Status;
 use crate::term::{Fatal, FatalStatus};
@@ -35,6 +35,11 @@ pub(super) enum Ingest {
 
 impl Connection {
     pub(super) fn take<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, frame: Frame<'_>) {
+        match &frame {
+            Frame::Data(bytes) => self.charge_bytes(bytes.len()),
+            Frame::DataEnd { .. } => {}
+            _ => self.charge(PDU_COST),
+        }
         match frame {
             Frame::Initialize(request) => self.initialize(&request),
             Frame::Command { sqe, data_len } => self.take_command(cx, sqe, data_len),

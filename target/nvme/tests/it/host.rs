@@ -1,7 +1,7 @@
 //! A scripted host. Its wire code is its own, so that a mistake in the product's is not repeated here.
 
 use holdfast_block::{BlockPort, TransmitSink};
-use holdfast_nvme::{Connection, ConnectionConfig, Disposition};
+use holdfast_nvme::{Connection, ConnectionConfig, Disposition, HALF_OPEN_MS};
 use holdfast_pi::{GuardKind, guard_of};
 
 use crate::world::{SUBNQN, World};
@@ -51,6 +51,8 @@ pub(crate) struct Host {
     pub(crate) raw: Vec<u8>,
     next_cid: u16,
     id: u64,
+    /// Whether the last piece was handed over with a small budget.
+    frugal: bool,
 }
 
 pub(crate) fn crc(bytes: &[u8]) -> [u8; 4] {
@@ -92,7 +94,8 @@ impl Host {
     pub(crate) fn new(world: &World, id: u64) -> Host {
         let peer = "127.0.0.1:40000".parse().unwrap();
         let local = "127.0.0.1:4420".parse().unwrap();
-        let config = ConnectionConfig { id, peer, local, portal: 0, now_ms: world.now_ms };
+        let config =
+            ConnectionConfig { id, peer, local, portal: 0, now_ms: world.now_ms, half_open_ms: HALF_OPEN_MS };
         Host {
             connection: Connection::new(config),
             hdgst: false,
@@ -101,6 +104,7 @@ impl Host {
             raw: Vec::new(),
             next_cid: 100,
             id,
+            frugal: false,
         }
     }
 
@@ -108,7 +112,18 @@ impl Host {
     pub(crate) fn send(&mut self, world: &mut World, bytes: &[u8]) {
         let cut = if self.cut == 0 { bytes.len().max(1) } else { self.cut };
         for piece in bytes.chunks(cut) {
-            self.connection.receive(&mut world.context(), piece);
+            self.offer(world, piece);
+        }
+    }
+
+    /// Hands over one piece, with a small budget at a time in every other call.
+    pub(crate) fn offer(&mut self, world: &mut World, mut piece: &[u8]) {
+        self.frugal = !self.frugal;
+        let budget = if self.frugal { 1 } else { u64::MAX };
+        while !piece.is_empty() {
+            let taken = self.connection.receive(&mut world.context(), piece, budget);
+            assert!(taken.bytes > 0, "a budget that is not 0 takes something");
+            piece = &piece[taken.bytes..];
         }
     }
 

@@ -49,7 +49,7 @@ fn play(bytes: &[u8], pieces: &[usize]) {
     for piece in pieces.iter().cycle() {
         let (now, later) = rest.split_at(rest.len().min(*piece));
         rest = later;
-        host.connection.receive(&mut world.context(), now);
+        host.offer(&mut world, now);
         drain(&mut host, &mut world);
         if rest.is_empty() {
             break;

@@ -9,6 +9,7 @@
 )]
 
 mod admin;
+mod cost;
 mod events;
 mod fabrics;
 mod host;

@@ -1,0 +1,43 @@
+//! What a connection's input costs, so that whoever drives many connections can share a core fairly between them.
+//!
+//! Costs are counted in bytes moved: a PDU counts as so many by itself, payload by its length either way, and blocks that are
+//! worked on without leaving the target as a part of theirs. What is started outside [`Connection::receive`], such
+//! as a command that had to wait for room, is reported by the next call.
+
+use holdfast_block::{Command, Operation};
+
+use super::Connection;
+use crate::limits::{BLOCK_COST, TRANSFER_DATA_MAX};
+
+/// What became of some input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Bytes taken off its front.
+    pub bytes: usize,
+    /// What was done, in bytes moved. It exceeds the budget by the last PDU and its command at most, and by what was
+    /// started since the last call.
+    pub cost: u64,
+}
+
+impl Connection {
+    pub(super) fn charge(&mut self, cost: u64) {
+        self.cost = self.cost.saturating_add(cost);
+    }
+
+    /// Counts a payload, or what is left of one.
+    pub(super) fn charge_bytes(&mut self, len: usize) {
+        self.charge(u64::try_from(len).unwrap_or(u64::MAX));
+    }
+}
+
+/// What a command costs beside its PDU and its payload; `transfer_len` bytes move. Payload of the host is counted as it comes.
+pub(super) fn of_command(command: &Command, transfer_len: usize) -> u64 {
+    match command.operation {
+        Operation::Write | Operation::Compare | Operation::Flush => 0,
+        Operation::Read => u64::try_from(transfer_len).unwrap_or(u64::MAX),
+        Operation::Verify | Operation::WriteZeroes | Operation::Deallocate => {
+            let blocks = u64::from(command.blocks.get());
+            blocks.saturating_mul(BLOCK_COST).min(TRANSFER_DATA_MAX)
+        }
+    }
+}
