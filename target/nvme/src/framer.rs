@@ -5,7 +5,7 @@
 //!
 //! Errors are reported for the lowest field of the header that is wrong. With header digests on, the digest is looked
 //! at first: a damaged header says nothing about its sender's intentions. Only what is needed to find the digest (type,
-//! header length, PDU length) comes before.
+//! header length, PDU length) comes before. What is reserved is not looked at.
 
 use zerocopy::FromBytes;
 
@@ -13,8 +13,8 @@ use crate::digest::{DIGEST_LEN, Digest, digest_of};
 use crate::limits::IN_CAPSULE_LEN;
 use crate::term::{Fatal, FatalStatus};
 use crate::wire::pdu::{
-    COMMAND_LEN, COMMON_LEN, CommandCapsule, CommonHeader, DGST_DATA, DGST_HEADER, DataHeader, FLAG_DDGST,
-    FLAG_HDGST, FLAG_LAST, HPDA_MAX, IC_LEN, InitializeConnection, SHORT_LEN, TERM_LEN_MAX, offset, pdu_type,
+    COMMAND_LEN, COMMON_LEN, CommandCapsule, CommonHeader, DataHeader, FLAG_DDGST, FLAG_HDGST, FLAG_LAST,
+    HPDA_MAX, IC_LEN, InitializeConnection, SHORT_LEN, offset, pdu_type,
 };
 use crate::wire::sqe::Sqe;
 
@@ -31,8 +31,6 @@ pub(crate) enum Frame<'a> {
     Data(&'a [u8]),
     /// The payload is complete.
     DataEnd { damaged: bool },
-    /// H2CTermReq: the host gives up.
-    HostTerminates,
 }
 
 /// Why nothing more can be taken from this peer.
@@ -40,7 +38,7 @@ pub(crate) enum Frame<'a> {
 pub(crate) enum FrameError {
     /// Say so in a C2HTermReq, then close.
     Terminate(Fatal),
-    /// Close without a word: the host's own TermReq was malformed.
+    /// Close without a word.
     Close,
 }
 
@@ -51,7 +49,7 @@ enum Stage {
     Padding,
     Data,
     DataDigest,
-    /// After an error, or the host's TermReq.
+    /// After an error, or the host's own TermReq.
     Ended,
 }
 
@@ -226,9 +224,6 @@ impl Framer {
         let common = self.common();
         let expected_hlen = self.check_type(common.pdu_type)?;
         let plen = usize::try_from(common.plen.get()).unwrap_or(usize::MAX);
-        if common.pdu_type == pdu_type::H2C_TERM_REQ && !(SHORT_LEN..=TERM_LEN_MAX).contains(&plen) {
-            return Err(FrameError::Close);
-        }
         let full_len = expected_hlen + self.header_digest_len(common.pdu_type);
         let found = usize::from(common.hlen) == expected_hlen && plen >= full_len;
         if found && full_len > expected_hlen {
@@ -241,15 +236,13 @@ impl Framer {
     fn check_type(&self, pdu: u8) -> Result<usize, FrameError> {
         let hlen = match pdu {
             pdu_type::IC_REQ => IC_LEN,
-            pdu_type::H2C_TERM_REQ | pdu_type::H2C_DATA => SHORT_LEN,
+            pdu_type::H2C_DATA => SHORT_LEN,
             pdu_type::CAPSULE_CMD => COMMAND_LEN,
+            // §3.5 "Error Handling Model": the connection ends, whatever the rest of it says.
+            pdu_type::H2C_TERM_REQ => return Err(FrameError::Close),
             _ => return Err(invalid(offset::PDU_TYPE)),
         };
-        let in_sequence = match pdu {
-            pdu_type::IC_REQ => !self.initialized,
-            pdu_type::H2C_TERM_REQ => true,
-            _ => self.initialized,
-        };
+        let in_sequence = (pdu == pdu_type::IC_REQ) != self.initialized;
         if in_sequence { Ok(hlen) } else { Err(terminate(FatalStatus::PduSequence, 0)) }
     }
 
@@ -258,38 +251,36 @@ impl Framer {
         let expected_hlen = self.check_type(common.pdu_type)?;
         let full_len = expected_hlen + self.header_digest_len(common.pdu_type);
         let plen = usize::try_from(common.plen.get()).unwrap_or(usize::MAX);
-        let may_have_data = matches!(common.pdu_type, pdu_type::CAPSULE_CMD | pdu_type::H2C_DATA);
-        let has_data = may_have_data && plen > full_len;
-        let mut required = 0;
-        if may_have_data && self.digests.header {
-            required |= FLAG_HDGST;
-        }
-        if has_data && self.digests.data {
-            required |= FLAG_DDGST;
-        }
-        let optional = if common.pdu_type == pdu_type::H2C_DATA { FLAG_LAST } else { 0 };
-        if common.flags & !optional != required {
+        // ICReq is all header; its FLAGS and PDO are reserved.
+        let carries = common.pdu_type != pdu_type::IC_REQ;
+        let has_data = carries && plen > full_len;
+        if carries && !self.digest_flags_fit(common.flags, has_data) {
             return Err(invalid(offset::FLAGS));
         }
         if usize::from(common.hlen) != expected_hlen {
             return Err(invalid(offset::HLEN));
         }
         let pdo = usize::from(common.pdo);
-        // We ask for no alignment (CPDA 0), which leaves dwords.
-        let pdo_fits =
-            if has_data { pdo >= full_len && pdo.is_multiple_of(4) } else { pdo == 0 || may_have_data };
-        if !pdo_fits {
+        // Our CPDA is 0, which leaves dwords. Without data there is nothing that PDO could point at.
+        if has_data && !(pdo >= full_len && pdo.is_multiple_of(4)) {
             return Err(invalid(offset::PDO));
         }
         let trailer = if self.digests.data { DIGEST_LEN } else { 0 };
         let plen_fits = match common.pdu_type {
             pdu_type::IC_REQ => plen == IC_LEN,
-            pdu_type::H2C_TERM_REQ => true,
             pdu_type::CAPSULE_CMD if !has_data => plen == full_len,
             pdu_type::CAPSULE_CMD => plen > pdo + trailer && plen <= pdo + IN_CAPSULE_LEN + trailer,
             _ => has_data && plen > pdo + trailer,
         };
         if plen_fits { Ok(()) } else { Err(invalid(offset::PLEN)) }
+    }
+
+    /// §3.3.1.1: HDGSTF as agreed; DDGSTF as agreed where there is data. Without data DDGSTF says nothing, as long as data
+    /// digests are on.
+    fn digest_flags_fit(&self, flags: u8, has_data: bool) -> bool {
+        let header = flags & FLAG_HDGST != 0;
+        let data = flags & FLAG_DDGST != 0;
+        header == self.digests.header && (data == self.digests.data || (!data && !has_data))
     }
 
     fn finish_header<'a>(&mut self) -> Result<Frame<'a>, FrameError> {
@@ -307,20 +298,22 @@ impl Framer {
         }
         let plen = usize::try_from(common.plen.get()).unwrap_or(usize::MAX);
         let mut data_len = 0;
-        if plen > full_len && common.pdu_type != pdu_type::H2C_TERM_REQ {
+        if plen > full_len {
             let trailer = if self.digests.data { DIGEST_LEN } else { 0 };
             data_len = plen.saturating_sub(usize::from(common.pdo)).saturating_sub(trailer);
         }
         let frame = match common.pdu_type {
             pdu_type::IC_REQ => Frame::Initialize(parse_initialize(header)?),
-            pdu_type::H2C_TERM_REQ => Frame::HostTerminates,
             pdu_type::CAPSULE_CMD => {
                 let capsule = CommandCapsule::read_from_bytes(header).map_err(|_| FrameError::Close)?;
                 Frame::Command { sqe: capsule.sqe, data_len }
             }
             _ => {
                 let header = DataHeader::read_from_bytes(header).map_err(|_| FrameError::Close)?;
-                if usize::try_from(header.length.get()) != Ok(data_len) {
+                if !header.offset.get().is_multiple_of(4) {
+                    return Err(invalid(offset::DATAO));
+                }
+                if usize::try_from(header.length.get()) != Ok(data_len) || !data_len.is_multiple_of(4) {
                     return Err(invalid(offset::DATAL));
                 }
                 Frame::HostData { header, last: common.flags & FLAG_LAST != 0 }
@@ -328,11 +321,10 @@ impl Framer {
         };
         self.data_left = data_len;
         self.padding_left = usize::from(common.pdo).saturating_sub(full_len);
-        match &frame {
-            Frame::HostTerminates => self.stage = Stage::Ended,
-            _ if data_len == 0 => self.start_pdu(),
-            _ if self.padding_left > 0 => self.stage = Stage::Padding,
-            _ => self.stage = Stage::Data,
+        match (data_len, self.padding_left) {
+            (0, _) => self.start_pdu(),
+            (_, 0) => self.stage = Stage::Data,
+            _ => self.stage = Stage::Padding,
         }
         Ok(frame)
     }
@@ -355,9 +347,6 @@ fn parse_initialize(header: &[u8]) -> Result<InitializeConnection, FrameError> {
     }
     if request.pda > HPDA_MAX {
         return Err(invalid(offset::HPDA));
-    }
-    if request.dgst & !(DGST_HEADER | DGST_DATA) != 0 {
-        return Err(invalid(offset::DGST));
     }
     Ok(request)
 }
@@ -416,7 +405,7 @@ mod tests {
     fn stream(pdus: &[(bool, u16, Vec<u8>)], digests: Digests, padding: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (host_data, cid, data) in pdus {
-            if *host_data && !data.is_empty() {
+            if *host_data && !data.is_empty() && data.len().is_multiple_of(4) {
                 let mut header = DataHeader::new_zeroed();
                 header.common.pdu_type = pdu_type::H2C_DATA;
                 header.cccid.set(*cid);

@@ -3,7 +3,7 @@
 
 use holdfast_block::BlockPort;
 
-use super::{Connection, Context, Disposition, Outgoing};
+use super::{Connection, Context, Outgoing};
 use crate::framer::{Digests, Frame};
 use crate::limits::{MAXH2CDATA, PDU_COST};
 use crate::slots::{SlotId, State};
@@ -50,7 +50,6 @@ impl Connection {
             }
             Frame::Data(bytes) => self.take_payload(cx, bytes),
             Frame::DataEnd { damaged } => self.end_payload(cx, damaged),
-            Frame::HostTerminates => self.end = Disposition::CloseNow,
         }
     }
 
@@ -61,7 +60,7 @@ impl Connection {
         self.digests = Digests { header, data };
         self.data_alignment = (usize::from(request.pda) + 1) * 4;
         self.framer.negotiated(self.digests);
-        let response = InitializeConnection::response(request.dgst, MAXH2CDATA);
+        let response = InitializeConnection::response(request.dgst & (DGST_HEADER | DGST_DATA), MAXH2CDATA);
         self.urgent.extend_from_slice(response.as_bytes());
     }
 

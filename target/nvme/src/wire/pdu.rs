@@ -35,8 +35,6 @@ pub(crate) const IC_LEN: usize = 128;
 pub(crate) const COMMAND_LEN: usize = 72;
 /// Header length of CapsuleResp, H2CData, C2HData, R2T and both TermReq.
 pub(crate) const SHORT_LEN: usize = 24;
-/// Longest TermReq: its header and 128 bytes of the offending PDU's.
-pub(crate) const TERM_LEN_MAX: usize = 152;
 
 /// Offsets of fields that errors point at (FEI).
 pub(crate) mod offset {
@@ -47,9 +45,9 @@ pub(crate) mod offset {
     pub(crate) const PLEN: u32 = 4;
     pub(crate) const PFV: u32 = 8;
     pub(crate) const HPDA: u32 = 10;
-    pub(crate) const DGST: u32 = 11;
     pub(crate) const CCCID: u32 = 8;
     pub(crate) const TTAG: u32 = 10;
+    pub(crate) const DATAO: u32 = 12;
     pub(crate) const DATAL: u32 = 16;
 }
 
