@@ -9,7 +9,7 @@ use holdfast_nvme::{
     Connection, ConnectionConfig, Context, Directory, Disposition, HALF_OPEN_MS, RESPONSES_PER_BATCH,
 };
 use holdfast_reactor::{
-    CloseReason, Io, MailSender, Refused, RegionId, SendBatch, SendProgress, Service, SocketId,
+    CloseReason, Io, MailSender, Received, Refused, RegionId, SendBatch, SendProgress, Service, SocketId,
 };
 use holdfast_store::{PoolError, Stores};
 
@@ -475,13 +475,13 @@ impl Service for Shard {
         }
     }
 
-    fn received(&mut self, io: &mut Io, socket: SocketId, bytes: &[u8]) {
+    fn received(&mut self, io: &mut Io, socket: SocketId, bytes: Received) {
         self.set_time(io);
         let Some(at) = self.position(socket) else { return };
         let open = self.with_link(at, |link, cx| {
             let open = !link.closing && link.connection.disposition() == Disposition::Open;
             if open {
-                link.connection.receive(cx, bytes, u64::MAX);
+                link.connection.receive(cx, &bytes, u64::MAX);
             }
             open
         });

@@ -5,13 +5,14 @@ use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::rc::Rc;
 
 use io_uring::types::Fd;
 use io_uring::{opcode, squeue};
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 
-use crate::buffers::BUFFER_GROUP;
+use crate::buffers::BufferPool;
 use crate::clock::{NS_PER_MS, monotonic_ns};
 use crate::mapping::Region;
 use crate::regions::{RegionId, RegionTable};
@@ -72,7 +73,10 @@ pub enum SendProgress {
 /// The service's side of a reactor.
 pub struct Io {
     pub(crate) ring: Ring,
+    pub(crate) buffers: Rc<BufferPool>,
     pub(crate) sockets: SocketTable,
+    /// Sockets that found no receive buffer, in the order in which they get the next ones.
+    pub(crate) starved: VecDeque<SocketId>,
     regions: RegionTable,
     /// Closing sockets that the kernel has let go of: `closed` is due.
     pub(crate) finished: Vec<SocketId>,
@@ -86,10 +90,12 @@ pub struct Io {
 }
 
 impl Io {
-    pub(crate) fn new(ring: Ring, sockets_max: u32) -> Io {
+    pub(crate) fn new(ring: Ring, buffers: Rc<BufferPool>, sockets_max: u32) -> Io {
         Io {
             ring,
+            buffers,
             sockets: SocketTable::new(sockets_max),
+            starved: VecDeque::new(),
             regions: RegionTable::default(),
             finished: Vec::new(),
             lingering: VecDeque::new(),
@@ -157,6 +163,7 @@ impl Io {
         }
         found.phase = Phase::Lingering { discard_max: LINGER_DISCARD_BYTES_MAX };
         self.lingering.push_back((deadline_ms, socket));
+        self.resume_receive(socket);
         self.shut_down_if_sent(socket);
     }
 
@@ -168,7 +175,7 @@ impl Io {
             return None;
         }
         let socket = self.sockets.insert(Socket::new(stream.into())).ok()?;
-        self.arm_receive(socket);
+        self.receive_on(socket);
         Some(socket)
     }
 
@@ -188,19 +195,6 @@ impl Io {
 
     pub(crate) fn read_clock(&mut self) {
         self.now_ns = monotonic_ns();
-    }
-
-    /// Arms the multishot receive of a socket.
-    pub(crate) fn arm_receive(&mut self, socket: SocketId) {
-        let Some(found) = self.sockets.get(socket) else { return };
-        debug_assert!(!found.receiving, "a second receive would reorder the stream");
-        found.receiving = true;
-        let fd = Fd(found.fd.as_raw_fd());
-        let entry = opcode::RecvMulti::new(fd, BUFFER_GROUP).build();
-        let entry = entry.user_data(token(Operation::Receive, socket));
-        // SAFETY: the kernel writes to provided buffers only, which outlive the ring's requests; the socket is kept open
-        // until the receive's last completion.
-        unsafe { self.ring.push(entry) };
     }
 
     /// Queues what is left of the socket's batch.
@@ -245,7 +239,7 @@ impl Io {
         if !matches!(found.phase, Phase::Lingering { .. }) || found.batch.is_some() {
             return;
         }
-        if !found.receiving {
+        if found.ended {
             self.begin_close(socket, CloseReason::Peer);
         } else if let Err(error) = rustix::net::shutdown(found.fd(), Shutdown::Write) {
             self.begin_close(socket, CloseReason::Failed(error.raw_os_error()));
@@ -255,6 +249,7 @@ impl Io {
     /// The peer has closed its side. A lingering socket still gets its last bytes out, the others end.
     pub(crate) fn peer_closed(&mut self, socket: SocketId) {
         let Some(found) = self.sockets.get(socket) else { return };
+        found.ended = true;
         if !matches!(found.phase, Phase::Lingering { .. }) || found.batch.is_none() {
             self.begin_close(socket, CloseReason::Peer);
         }
@@ -274,6 +269,7 @@ impl Io {
         if sending {
             self.cancel(Operation::Send, socket);
         }
+        self.leave_starved(socket);
         self.finish_if_quiet(socket);
     }
 
@@ -287,12 +283,12 @@ impl Io {
         }
     }
 
-    /// A cancellation missed a request that was just being worked on. Shutting the socket down ends it in any case.
+    /// A cancellation missed a request that was just being worked on. Shutting a closing socket down ends it in any case;
+    /// a paused one tries again when the receive shows that it goes on.
     pub(crate) fn cancel_missed(&mut self, socket: SocketId) {
-        if let Some(found) = self.sockets.get(socket)
-            && matches!(found.phase, Phase::Closing { .. })
-            && !found.is_quiet()
-        {
+        let Some(found) = self.sockets.get(socket) else { return };
+        found.cancelling = false;
+        if matches!(found.phase, Phase::Closing { .. }) && !found.is_quiet() {
             // An error means that the connection is down already, which ends the request as well.
             let _ = rustix::net::shutdown(found.fd(), Shutdown::Both);
         }
@@ -360,7 +356,7 @@ impl Io {
         }
     }
 
-    fn cancel(&mut self, operation: Operation, socket: SocketId) {
+    pub(crate) fn cancel(&mut self, operation: Operation, socket: SocketId) {
         let entry = opcode::AsyncCancel::new(token(operation, socket)).build();
         let entry: squeue::Entry = entry.user_data(token(Operation::Cancel, socket));
         // SAFETY: a cancellation points to nothing.
@@ -370,9 +366,9 @@ impl Io {
 
 /// Whether an error says that nothing is wrong and the request may simply be made again.
 pub(crate) fn is_passing(error: Errno) -> bool {
-    matches!(error, Errno::INTR | Errno::AGAIN | Errno::NOBUFS)
+    matches!(error, Errno::INTR | Errno::AGAIN)
 }
 
-fn token(operation: Operation, socket: SocketId) -> u64 {
+pub(crate) fn token(operation: Operation, socket: SocketId) -> u64 {
     Token { operation, index: socket.index, generation: socket.generation }.encode()
 }

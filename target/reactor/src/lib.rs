@@ -6,6 +6,8 @@
 //!
 //! - [`Reactor`]: one per thread, one ring each. Multishot accept and receive, one gathered send per socket in flight,
 //!   adaptive polling: it spins for a moment after each activity and then sleeps, so an idle reactor uses no CPU.
+//! - [`Received`]: bytes that arrived, in the kernel's buffer, for the service to keep until it has worked through them;
+//!   [`Io::pause_receive`] says when it has enough.
 //! - [`SendBatch`]: what one send carries: copied bytes, ranges of a [`Mapping`], zeros, owned buffers.
 //! - [`Mapping`]: memory that another process keeps alive by its descriptor, published to by single stores.
 //! - [`Inboxes`], [`MailSender`]: bounded single-producer queues that wake a reactor only when it sleeps.
@@ -21,11 +23,13 @@ mod io;
 mod mailbox;
 mod mapping;
 mod reactor;
+mod receive;
 mod regions;
 mod ring;
 mod send;
 mod socket;
 
+pub use buffers::Received;
 pub use io::{Io, RefusalReason, Refused, SendProgress};
 pub use mailbox::{Inboxes, MailSender};
 pub use mapping::{Mapping, Region};

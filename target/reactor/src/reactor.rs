@@ -15,7 +15,7 @@ use io_uring::types::Fd;
 use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use crate::buffers::{Buffers, RECEIVE_BUFFERS_DEFAULT};
+use crate::buffers::{BufferPool, RECEIVE_BUFFERS_DEFAULT, Received};
 use crate::clock::{NS_PER_MS, monotonic_ns};
 use crate::io::{Io, is_passing};
 use crate::mailbox::{Inboxes, MAIL_PER_TURN_MAX, MailSender};
@@ -54,8 +54,9 @@ pub trait Service {
     /// address that the peer connected to.
     fn accepted(&mut self, io: &mut Io, listener: u32, socket: SocketId, peer: SocketAddr, local: SocketAddr);
 
-    /// The next bytes of a socket's stream, at least one. The slice is valid during the call only.
-    fn received(&mut self, io: &mut Io, socket: SocketId, bytes: &[u8]);
+    /// The next bytes of a socket's stream, at least one. They are the service's, which may keep them over turns, even
+    /// beyond the socket's `closed`; dropping them gives the buffer back.
+    fn received(&mut self, io: &mut Io, socket: SocketId, bytes: Received);
 
     /// A whole batch given to [`Io::send`] is out (in the socket's buffer). It comes back as it was, for reuse.
     fn sent(&mut self, io: &mut Io, socket: SocketId, batch: SendBatch);
@@ -86,7 +87,9 @@ pub trait Service {
 pub struct ReactorConfig {
     /// Sockets at one time, at most 2^24; further connections are accepted and closed at once.
     pub sockets_max: u32,
-    /// Receive buffers of 32 KiB: a power of two, at most 32768.
+    /// Receive buffers of 32 KiB: a power of two, at most 32768. All sockets share them: it is the most that a service can
+    /// have kept of [`Received`], and what may still be delivered of a socket after [`Io::pause_receive`]. While none is
+    /// left, peers wait; as buffers come back, waiting sockets get one each, in turn.
     pub receive_buffers: u16,
     /// How long to spin after the last activity before sleeping, in microseconds; 0 sleeps at once.
     pub spin_us: u32,
@@ -139,10 +142,9 @@ impl<M: Send> Reactor<M> {
     pub fn new(config: ReactorConfig, inboxes: Inboxes<M>) -> Result<Reactor<M>, ReactorError> {
         let ring = Ring::new().map_err(ReactorError::RingRefused)?;
         let buffers =
-            Buffers::register(&ring, config.receive_buffers).map_err(ReactorError::BuffersRefused)?;
+            BufferPool::register(&ring, config.receive_buffers).map_err(ReactorError::BuffersRefused)?;
         let core = Core {
-            io: Io::new(ring, config.sockets_max),
-            buffers,
+            io: Io::new(ring, buffers, config.sockets_max),
             inboxes,
             listeners: Vec::new(),
             completions: Vec::with_capacity(COMPLETIONS_PER_TURN_MAX),
@@ -248,7 +250,6 @@ struct Listener {
 
 struct Core<M> {
     io: Io,
-    buffers: Buffers,
     inboxes: Inboxes<M>,
     listeners: Vec<Listener>,
     completions: Vec<Completion>,
@@ -259,8 +260,9 @@ struct Core<M> {
 }
 
 impl<M> Core<M> {
-    /// Arms what is not armed: listeners and the wake-up.
+    /// Arms what is not armed: listeners, the wake-up, and sockets for which there are buffers again.
     fn arm(&mut self) {
+        self.io.feed_starved();
         let now_ms = self.io.now_ms();
         for (index, listener) in (0_u32..).zip(&mut self.listeners) {
             if listener.armed || listener.retry_ms > now_ms {
@@ -307,7 +309,7 @@ impl<M> Core<M> {
             let socket = SocketId { index, generation };
             match operation {
                 Operation::Accept => self.on_accept(service, index, completion),
-                Operation::Receive => self.on_receive(service, socket, completion),
+                Operation::Receive => self.io.on_receive(service, socket, completion),
                 Operation::Send => self.on_send(service, socket, completion.result),
                 Operation::Cancel if completion.result.is_err() => self.io.cancel_missed(socket),
                 Operation::Cancel => {}
@@ -375,50 +377,6 @@ impl<M> Core<M> {
         }
     }
 
-    fn on_receive<S: Service>(&mut self, service: &mut S, socket: SocketId, completion: Completion) {
-        if let Some(id) = completion.buffer {
-            let len = completion.result.map_or(0, |len| usize::try_from(len).unwrap_or(0));
-            if let Some(bytes) = self.buffers.filled(id, len)
-                && !bytes.is_empty()
-            {
-                self.deliver_received(service, socket, len, id);
-            }
-            self.buffers.give_back(id);
-        }
-        if completion.more {
-            return;
-        }
-        let Some(found) = self.io.sockets.get(socket) else { return };
-        found.receiving = false;
-        if matches!(found.phase, Phase::Closing { .. }) {
-            self.io.finish_if_quiet(socket);
-            return;
-        }
-        match completion.result {
-            Ok(0) => self.io.peer_closed(socket),
-            Ok(_) => self.io.arm_receive(socket),
-            Err(error) if is_passing(error) => self.io.arm_receive(socket),
-            Err(error) => self.io.begin_close(socket, CloseReason::Failed(error.raw_os_error())),
-        }
-    }
-
-    /// Hands the first `len` bytes of buffer `id` on, or discards them.
-    fn deliver_received<S: Service>(&mut self, service: &mut S, socket: SocketId, len: usize, id: u16) {
-        let Some(found) = self.io.sockets.get(socket) else { return };
-        match &mut found.phase {
-            Phase::Open => {
-                if let Some(bytes) = self.buffers.filled(id, len) {
-                    service.received(&mut self.io, socket, bytes);
-                }
-            }
-            Phase::Lingering { discard_max } => match discard_max.checked_sub(len) {
-                Some(rest) => *discard_max = rest,
-                None => self.io.begin_close(socket, CloseReason::Lingered),
-            },
-            Phase::Closing { .. } => {}
-        }
-    }
-
     fn on_send<S: Service>(&mut self, service: &mut S, socket: SocketId, result: Result<u32, Errno>) {
         let Some(found) = self.io.sockets.get(socket) else { return };
         found.sending = false;
@@ -438,7 +396,7 @@ impl<M> Core<M> {
         } else {
             match result {
                 Ok(0) => self.io.begin_close(socket, CloseReason::Failed(libc::EPIPE)),
-                Ok(_) => self.io.submit_send(socket),
+                Ok(_) | Err(Errno::NOBUFS) => self.io.submit_send(socket),
                 Err(error) if is_passing(error) => self.io.submit_send(socket),
                 Err(error) => self.io.begin_close(socket, CloseReason::Failed(error.raw_os_error())),
             }

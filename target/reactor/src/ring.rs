@@ -167,6 +167,11 @@ impl Ring {
         !self.inner.completion().is_empty()
     }
 
+    /// Completions that can be taken.
+    pub(crate) fn completion_count(&mut self) -> usize {
+        self.inner.completion().len()
+    }
+
     /// Submissions whose last completion is still to come.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight

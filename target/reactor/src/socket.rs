@@ -57,6 +57,14 @@ pub(crate) struct Socket {
     pub(crate) phase: Phase,
     /// A receive is armed: its last completion is still to come.
     pub(crate) receiving: bool,
+    /// The cancellation of that receive is under way.
+    pub(crate) cancelling: bool,
+    /// The service wants nothing delivered.
+    pub(crate) paused: bool,
+    /// It waits in the queue for a buffer; nothing is armed meanwhile.
+    pub(crate) starved: bool,
+    /// The peer has closed its side.
+    pub(crate) ended: bool,
     /// A send is with the kernel: its completion is still to come.
     pub(crate) sending: bool,
     /// The batch that `outbound` describes.
@@ -65,7 +73,17 @@ pub(crate) struct Socket {
 
 impl Socket {
     pub(crate) fn new(fd: OwnedFd) -> Socket {
-        Socket { fd, phase: Phase::Open, receiving: false, sending: false, batch: None }
+        Socket {
+            fd,
+            phase: Phase::Open,
+            receiving: false,
+            cancelling: false,
+            paused: false,
+            starved: false,
+            ended: false,
+            sending: false,
+            batch: None,
+        }
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {

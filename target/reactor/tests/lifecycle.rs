@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use common::{Behaviour, pattern, start, start_on};
-use holdfast_reactor::{CloseReason, Io, ReactorConfig, RefusalReason, SendBatch, SocketId};
+use holdfast_reactor::{CloseReason, Io, ReactorConfig, Received, RefusalReason, SendBatch, SocketId};
 
 /// Keeps books of its sockets and answers everything with the same bytes.
 #[derive(Default)]
@@ -31,9 +31,9 @@ impl Behaviour for Echo {
         assert!(self.open.insert(socket));
     }
 
-    fn received(&mut self, _io: &mut Io, socket: SocketId, bytes: &[u8]) {
+    fn received(&mut self, _io: &mut Io, socket: SocketId, bytes: Received) {
         assert!(self.open.contains(&socket));
-        self.pending.entry(socket).or_default().extend_from_slice(bytes);
+        self.pending.entry(socket).or_default().extend_from_slice(&bytes);
     }
 
     fn sent(&mut self, _io: &mut Io, socket: SocketId, _batch: SendBatch) {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc;
 
 use holdfast_reactor::{
-    CloseReason, Inboxes, Io, MailSender, Reactor, ReactorConfig, SendBatch, Service, SocketId,
+    CloseReason, Inboxes, Io, MailSender, Reactor, ReactorConfig, Received, SendBatch, Service, SocketId,
 };
 
 /// Senders of the flood; each counts from 0.
@@ -27,7 +27,7 @@ impl Service for Counter {
     type Message = (usize, u64);
 
     fn accepted(&mut self, _: &mut Io, _: u32, _: SocketId, _: SocketAddr, _: SocketAddr) {}
-    fn received(&mut self, _: &mut Io, _: SocketId, _: &[u8]) {}
+    fn received(&mut self, _: &mut Io, _: SocketId, _: Received) {}
     fn sent(&mut self, _: &mut Io, _: SocketId, _: SendBatch) {}
     fn closed(&mut self, _: &mut Io, _: SocketId, _: CloseReason, _: Option<SendBatch>) {}
 

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use holdfast_reactor::{
-    CloseReason, Inboxes, Io, MailSender, Reactor, ReactorConfig, SendBatch, Service, SocketId,
+    CloseReason, Inboxes, Io, MailSender, Reactor, ReactorConfig, Received, SendBatch, Service, SocketId,
 };
 
 /// What a test does with its sockets. Everything is optional.
@@ -16,7 +16,7 @@ pub(crate) trait Behaviour: Send + 'static {
         Some(stream)
     }
     fn accepted(&mut self, _io: &mut Io, _socket: SocketId) {}
-    fn received(&mut self, _io: &mut Io, _socket: SocketId, _bytes: &[u8]) {}
+    fn received(&mut self, _io: &mut Io, _socket: SocketId, _bytes: Received) {}
     fn sent(&mut self, _io: &mut Io, _socket: SocketId, _batch: SendBatch) {}
     fn closed(&mut self, _io: &mut Io, _socket: SocketId, _reason: CloseReason, _batch: Option<SendBatch>) {}
     fn turn(&mut self, _io: &mut Io) {}
@@ -59,7 +59,7 @@ impl<B: Behaviour> Service for Harness<B> {
         self.behaviour.accepted(io, socket);
     }
 
-    fn received(&mut self, io: &mut Io, socket: SocketId, bytes: &[u8]) {
+    fn received(&mut self, io: &mut Io, socket: SocketId, bytes: Received) {
         assert!(!bytes.is_empty());
         self.behaviour.received(io, socket, bytes);
     }
