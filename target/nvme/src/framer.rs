@@ -342,7 +342,7 @@ impl Framer {
 /// ICReq's own fields. NVMe/TCP 1.1 §3.6.2.2 "Initialize Connection Request PDU (ICReq)".
 fn parse_initialize(header: &[u8]) -> Result<InitializeConnection, FrameError> {
     let request = InitializeConnection::read_from_bytes(header).map_err(|_| FrameError::Close)?;
-    if request.pfv.get() != 0 {
+    if request.pfv.get() != 0 && !holdfast_mutant::active("icreq-pfv") {
         return Err(terminate(FatalStatus::UnsupportedParameter, offset::PFV));
     }
     if request.pda > HPDA_MAX {

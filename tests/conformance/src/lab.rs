@@ -117,6 +117,8 @@ pub struct Start<'a> {
     pub programs: Option<&'a Path>,
     /// Variables of its environment.
     pub environment: &'a [(&'a str, &'a str)],
+    /// How long hosts wait for one answer; long enough for any machine when there is nothing here.
+    pub patience: Option<Duration>,
 }
 
 /// A running appliance.
@@ -126,6 +128,7 @@ pub struct Lab {
     nvme: SocketAddr,
     /// Begins every name, so that two runs on one appliance do not meet.
     prefix: String,
+    limit: Duration,
     shares: BTreeMap<String, Share>,
     hosts: BTreeSet<String>,
     grants: BTreeSet<(String, String)>,
@@ -152,7 +155,7 @@ impl Lab {
         let arguments = ["--ram-pool", RAM_POOL];
         let appliance = Appliance::start_from(start.programs, name, &arguments, start.environment)?;
         let (rest, address) = (appliance.rest().clone(), appliance.nvme());
-        Lab::on(Some(appliance), rest, address, "c".to_owned())
+        Lab::on(Some(appliance), rest, address, "c".to_owned(), start.patience.unwrap_or(LIMIT))
     }
 
     /// Uses an appliance that runs already: its API (`http://…`) and its NVMe/TCP portal. What is made there stays.
@@ -160,16 +163,23 @@ impl Lab {
     /// # Errors
     /// When it does not answer.
     pub fn attach(api: &str, nvme: &str) -> Result<Lab> {
-        Lab::on(None, Rest::new(api), nvme, format!("c{}", std::process::id()))
+        Lab::on(None, Rest::new(api), nvme, format!("c{}", std::process::id()), LIMIT)
     }
 
-    fn on(own: Option<Appliance>, rest: Rest, nvme: impl ToSocketAddrs, prefix: String) -> Result<Lab> {
+    fn on(
+        own: Option<Appliance>,
+        rest: Rest,
+        nvme: impl ToSocketAddrs,
+        prefix: String,
+        limit: Duration,
+    ) -> Result<Lab> {
         let nvme = nvme.to_socket_addrs()?.next().context("no address of an NVMe/TCP portal")?;
         let mut lab = Lab {
             own,
             rest,
             nvme,
             prefix,
+            limit,
             shares: BTreeMap::new(),
             hosts: BTreeSet::new(),
             grants: BTreeSet::new(),
@@ -269,7 +279,8 @@ impl Lab {
     /// When it cannot be opened.
     pub fn open_as(&mut self, name: &str, share: &Share, view: View, options: Options) -> Result<Session> {
         let nqn = self.admit(name, share, view)?;
-        Ok(Session::open(self.nvme, &nqn, &share.nqn, options)?)
+        let limit = self.limit.min(options.connect.limit);
+        Ok(Session::open(self.nvme, &nqn, &share.nqn, options.limit(limit))?)
     }
 
     /// A TCP connection on which nothing has been sent.
@@ -277,7 +288,7 @@ impl Lab {
     /// # Errors
     /// When it cannot be made.
     pub fn raw(&self) -> Result<Connection> {
-        Ok(Connection::raw(self.nvme, LIMIT)?)
+        Ok(Connection::raw(self.nvme, self.limit)?)
     }
 
     /// A connection on which ICReq and ICResp have been exchanged.
@@ -285,7 +296,7 @@ impl Lab {
     /// # Errors
     /// When it cannot be made.
     pub fn initialized(&self, options: &ConnectOptions) -> Result<Connection> {
-        Ok(Connection::open(self.nvme, options)?)
+        Ok(Connection::open(self.nvme, &ConnectOptions { limit: self.limit.min(options.limit), ..*options })?)
     }
 
     /// The uninvolved host; it is there between and during all cases.

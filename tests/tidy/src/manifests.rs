@@ -10,18 +10,20 @@ use crate::tree::{self, SourceFile};
 /// For each crate, the workspace's crates that it may be built with. A crate that is not here is one too many.
 ///
 /// ```text
-/// pi ◀ block ◀ { store, nvme } ◀ daemon ▶ { reactor, contract }        contract ◀ control-plane
+/// mutant ◀ pi ◀ block ◀ { store, nvme } ◀ daemon ▶ { reactor, contract }        contract ◀ control-plane
 /// ```
-const MAY_IMPORT: [(&str, &[&str]); 14] = [
-    ("holdfast-pi", &[]),
-    ("holdfast-block", &["holdfast-pi"]),
-    ("holdfast-store", &["holdfast-pi", "holdfast-block"]),
-    ("holdfast-nvme", &["holdfast-pi", "holdfast-block"]),
+const MAY_IMPORT: [(&str, &[&str]); 15] = [
+    ("holdfast-mutant", &[]),
+    ("holdfast-pi", &["holdfast-mutant"]),
+    ("holdfast-block", &["holdfast-mutant", "holdfast-pi"]),
+    ("holdfast-store", &["holdfast-mutant", "holdfast-pi", "holdfast-block"]),
+    ("holdfast-nvme", &["holdfast-mutant", "holdfast-pi", "holdfast-block"]),
     ("holdfast-reactor", &[]),
     ("holdfast-contract", &[]),
     (
         "holdfast-daemon",
         &[
+            "holdfast-mutant",
             "holdfast-pi",
             "holdfast-block",
             "holdfast-store",
