@@ -1,41 +1,32 @@
 //! The bare socket loop: what this machine can do when there is no storage protocol at all.
 //!
 //! A server that answers requests of NVMe/TCP's sizes with a copy from, or to, a random place of a large store, and
-//! a client that keeps requests in flight. Sizes are those of a 4 KiB I/O: a command capsule is 72 bytes (with
-//! its data behind it for a write), the answer to a read is a data header of 24 bytes, 4096 bytes and a response
-//! of 24 bytes, the answer to a write a response of 24 bytes. Nothing is parsed, checked or counted beyond that,
+//! a client that keeps requests in flight. Sizes are those of the same I/O: a command capsule is 72 bytes (with
+//! its data behind it for a write of any length), the answer to a read is a data header of 24 bytes, the data and a
+//! response of 24 bytes, the answer to a write a response of 24 bytes. Nothing is parsed, checked or counted beyond that,
 //! so a target's figures divided by these say what its protocol and its checks cost. Up to sixteen answers leave in
 //! one send.
 #![forbid(unsafe_code)]
 
+mod lane;
 mod load;
+mod report;
 mod serve;
+mod wire;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-/// Bytes of data in each request or answer.
-const DATA_LEN: usize = 4096;
-/// A command capsule without data.
-const REQUEST_LEN: usize = 72;
-/// A data header, and a response.
-const SHORT_LEN: usize = 24;
-/// A request to write, with its data.
-const WRITE_LEN: usize = REQUEST_LEN + DATA_LEN;
-/// The answer to a read: data header, data, response.
-const READ_ANSWER_LEN: usize = SHORT_LEN + DATA_LEN + SHORT_LEN;
-/// The first byte of a request.
-const READ_MARK: u8 = 0x52;
-const WRITE_MARK: u8 = 0x57;
-
 const EXAMPLES: &str = "\
 Example, on two cores:
   holdfast-bare-loop serve --listen 127.0.0.1:7000 --core 0 &
-  holdfast-bare-loop load --target 127.0.0.1:7000 --core 1 --depth 32 --mode read --server-pid $!";
+  holdfast-bare-loop load --target 127.0.0.1:7000 --core 1 --depth 32 --mix read --server-pid $!";
 
 /// The bare socket loop that storage targets are compared with.
 #[derive(Debug, Parser)]
@@ -62,7 +53,7 @@ struct ServeArguments {
     #[arg(long, value_name = "N")]
     core: Option<usize>,
     /// The store's size in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(4..=65_536))]
     store: u32,
     /// Answers in one send at most
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -77,18 +68,24 @@ struct LoadArguments {
     /// Run on this processor alone
     #[arg(long, value_name = "N")]
     core: Option<usize>,
-    /// Requests in flight
+    /// Requests in flight on each connection
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     depth: u16,
-    /// What is asked for
-    #[arg(long, value_enum, default_value_t = Mode::Read)]
-    mode: Mode,
-    /// Measured time in seconds
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3600))]
-    seconds: u32,
+    /// Connections
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    connections: u16,
+    /// Data of one request: bytes, or with a suffix KiB or MiB, at most 1 MiB
+    #[arg(long, value_name = "SIZE", default_value = "4KiB")]
+    size: Size,
+    /// read, write, or percentages such as 70/30 (reads first)
+    #[arg(long, value_name = "MIX", default_value = "read")]
+    mix: Mix,
+    /// Measured time in seconds; fractions are allowed
+    #[arg(long, value_name = "SECONDS", default_value = "3")]
+    seconds: Seconds,
     /// Time under load before measuring, in seconds
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=3600))]
-    warmup: u32,
+    #[arg(long, value_name = "SECONDS", default_value = "1")]
+    warmup: Seconds,
     /// Process of the server, to report its processor time
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
@@ -97,13 +94,57 @@ struct LoadArguments {
     format: Format,
 }
 
-/// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Mode {
-    /// 72 bytes there, 4144 back.
-    Read,
-    /// 4168 bytes there, 24 back.
-    Write,
+/// Share of reads in percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mix(u8);
+
+impl FromStr for Mix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "read" => return Ok(Self(100)),
+            "write" => return Ok(Self(0)),
+            _ => {}
+        }
+        let parts = text.split_once('/').and_then(|(r, w)| Some((r.parse().ok()?, w.parse().ok()?)));
+        match parts {
+            Some((reads, writes)) if u8::checked_add(reads, writes) == Some(100) => Ok(Self(reads)),
+            _ => Err("expected read, write, or two percentages that make 100, such as 70/30".into()),
+        }
+    }
+}
+
+/// A size in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Size(usize);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let suffix = [("KiB", 10), ("MiB", 20)];
+        let suffix = suffix.iter().find_map(|(suffix, shift)| Some((text.strip_suffix(suffix)?, *shift)));
+        let (digits, shift) = suffix.unwrap_or((text, 0));
+        let size = digits.parse::<usize>().ok().and_then(|count| count.checked_mul(1 << shift));
+        size.filter(|size| (1..=wire::DATA_LEN_MAX).contains(size))
+            .map(Self)
+            .ok_or_else(|| "expected up to 1048576 bytes, or a number with KiB or MiB".into())
+    }
+}
+
+/// A time in seconds, with fractions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Seconds(Duration);
+
+impl FromStr for Seconds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let seconds = text.parse::<f64>().ok().filter(|seconds| (0.0..=3600.0).contains(seconds));
+        let seconds = seconds.ok_or("expected seconds, from 0 to 3600")?;
+        Ok(Self(Duration::from_secs_f64(seconds)))
+    }
 }
 
 /// How to report.
@@ -136,4 +177,19 @@ fn pin(core: Option<usize>) -> Result<()> {
     anyhow::ensure!(core < CpuSet::MAX_CPU, "there is no processor {core}");
     set.set(core);
     sched_setaffinity(None, &set).with_context(|| format!("running on processor {core}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_what_they_say() {
+        assert_eq!("128KiB".parse(), Ok(Size(131_072)));
+        assert!("2MiB".parse::<Size>().is_err() && "0".parse::<Size>().is_err());
+        assert_eq!("70/30".parse(), Ok(Mix(70)));
+        assert!("70/31".parse::<Mix>().is_err());
+        assert_eq!("0.5".parse(), Ok(Seconds(Duration::from_millis(500))));
+        assert!("-1".parse::<Seconds>().is_err() && "NaN".parse::<Seconds>().is_err());
+    }
 }

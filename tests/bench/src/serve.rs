@@ -9,12 +9,18 @@ use anyhow::{Context as _, Result, bail};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
-use crate::{
-    DATA_LEN, READ_ANSWER_LEN, READ_MARK, REQUEST_LEN, SHORT_LEN, ServeArguments, WRITE_LEN, WRITE_MARK,
-};
+use crate::ServeArguments;
+use crate::wire::{DATA_LEN_MAX, REQUEST_LEN, Request, SHORT_LEN};
 
-/// The receive buffer of a connection.
-const RECEIVE_LEN: usize = 256 << 10;
+/// Requests are for random blocks of this size and what follows them.
+const BLOCK_LEN: usize = 4096;
+
+/// The receive buffer of a connection: two requests of any length.
+const RECEIVE_LEN: usize = 2 * (DATA_LEN_MAX + REQUEST_LEN);
+/// What is asked of the socket at once: more costs the cache, less costs calls.
+const READ_LEN: usize = 256 << 10;
+/// Bytes of answers that leave in one send, however few answers they are.
+const SEND_LEN: usize = 256 << 10;
 /// Answers that a connection has not taken yet: with more, its requests wait.
 const BACKLOG_MAX: usize = 4 << 20;
 /// How long the loop looks for events before it sleeps.
@@ -81,12 +87,12 @@ impl Store {
     fn new(len: usize) -> Self {
         // Written once, so that every page is there before the first request.
         let bytes = vec![0xa5; len];
-        let blocks = u64::try_from(len / DATA_LEN).unwrap_or(u64::MAX);
+        let blocks = u64::try_from((len - DATA_LEN_MAX) / BLOCK_LEN).unwrap_or(u64::MAX);
         Self { bytes, blocks, random: 1 }
     }
 
-    /// A random block.
-    fn place(&mut self) -> &mut [u8] {
+    /// A random place.
+    fn place(&mut self, len: usize) -> &mut [u8] {
         // SplitMix64.
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut value = self.random;
@@ -94,8 +100,10 @@ impl Store {
         value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         value ^= value >> 31;
         let block = usize::try_from((u128::from(value) * u128::from(self.blocks)) >> 64).unwrap_or(0);
-        let start = block.saturating_mul(DATA_LEN);
-        self.bytes.get_mut(start..start.saturating_add(DATA_LEN)).expect("a block lies within the store")
+        let start = block.saturating_mul(BLOCK_LEN);
+        self.bytes
+            .get_mut(start..start.saturating_add(len))
+            .expect("every place has room for the longest request")
     }
 }
 
@@ -139,11 +147,12 @@ impl Connection {
             }
             if self.start == self.end {
                 (self.start, self.end) = (0, 0);
-            } else if RECEIVE_LEN.saturating_sub(self.end) < 2 * WRITE_LEN {
+            } else if RECEIVE_LEN.saturating_sub(self.end) < READ_LEN {
                 self.received.copy_within(self.start..self.end, 0);
                 (self.start, self.end) = (0, self.end.saturating_sub(self.start));
             }
-            match self.stream.read(self.received.get_mut(self.end..).unwrap_or_default()) {
+            let until = self.end.saturating_add(READ_LEN).min(RECEIVE_LEN);
+            match self.stream.read(self.received.get_mut(self.end..until).unwrap_or_default()) {
                 Ok(0) => return Ok(Open::No),
                 Ok(len) => self.end = self.end.saturating_add(len),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Open::Yes),
@@ -158,24 +167,24 @@ impl Connection {
         while self.answers.len() < BACKLOG_MAX / 2 {
             let unread = self.received.get(self.start..self.end).unwrap_or_default();
             let Some((request, rest)) = unread.split_first_chunk::<REQUEST_LEN>() else { return Ok(()) };
-            let taken = match request[0] {
-                READ_MARK => {
+            let taken = match Request::of(request) {
+                Some(Request::Read(len)) => {
                     self.answers.extend_from_slice(&request[..SHORT_LEN]);
-                    self.answers.extend_from_slice(store.place());
+                    self.answers.extend_from_slice(store.place(len));
                     self.answers.extend_from_slice(&request[..SHORT_LEN]);
                     REQUEST_LEN
                 }
-                WRITE_MARK => {
-                    let Some(data) = rest.get(..DATA_LEN) else { return Ok(()) };
-                    store.place().copy_from_slice(data);
+                Some(Request::Write(len)) => {
+                    let Some(data) = rest.get(..len) else { return Ok(()) };
+                    store.place(len).copy_from_slice(data);
                     self.answers.extend_from_slice(&request[..SHORT_LEN]);
-                    WRITE_LEN
+                    REQUEST_LEN.saturating_add(len)
                 }
-                other => bail!("a request that begins with {other:#04x}"),
+                None => bail!("a request that begins with {:#04x}", request[0]),
             };
             self.start = self.start.saturating_add(taken);
             self.waiting = self.waiting.saturating_add(1);
-            if self.waiting >= self.coalesce {
+            if self.waiting >= self.coalesce || self.answers.len() >= SEND_LEN {
                 self.send()?;
             }
         }
@@ -198,4 +207,4 @@ impl Connection {
     }
 }
 
-const _: () = assert!(READ_ANSWER_LEN < BACKLOG_MAX / 2 && 2 * WRITE_LEN < RECEIVE_LEN);
+const _: () = assert!(2 * (DATA_LEN_MAX + 2 * SHORT_LEN) < BACKLOG_MAX && READ_LEN < DATA_LEN_MAX);

@@ -34,14 +34,15 @@ impl Drop for Server {
 }
 
 #[test]
-fn both_modes_answer_and_report_both_sides_processor_time() {
+fn all_mixes_answer_and_report_both_sides_processor_time() {
     let server = Server::start();
     let pid = server.child.id().to_string();
-    for mode in ["read", "write"] {
-        for depth in ["1", "128"] {
+    for mix in ["read", "write", "70/30"] {
+        for (depth, connections, size) in [("1", "1", "4KiB"), ("128", "3", "4KiB"), ("2", "2", "1MiB")] {
             let output = Command::new(PROGRAM)
-                .args(["load", "--target", &server.address, "--mode", mode, "--depth", depth])
-                .args(["--seconds", "1", "--warmup", "0", "--server-pid", &pid, "--format", "json"])
+                .args(["load", "--target", &server.address, "--mix", mix, "--depth", depth])
+                .args(["--connections", connections, "--size", size])
+                .args(["--seconds", "0.3", "--warmup", "0", "--server-pid", &pid, "--format", "json"])
                 .output()
                 .expect("the client starts");
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

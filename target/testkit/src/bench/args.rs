@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -86,12 +87,12 @@ pub(crate) struct RunArguments {
     /// Use data digests
     #[arg(long)]
     pub(crate) data_digest: bool,
-    /// Measured time in seconds
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub(crate) seconds: u64,
+    /// Measured time in seconds; fractions are allowed
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    pub(crate) seconds: Seconds,
     /// Time under load before measuring, in seconds
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=86_400))]
-    pub(crate) warmup: u64,
+    #[arg(long, value_name = "SECONDS", default_value = "1")]
+    pub(crate) warmup: Seconds,
     /// The area from block 0 on that is used [default: the whole namespace]
     #[arg(long, value_name = "SIZE")]
     pub(crate) span: Option<Size>,
@@ -212,6 +213,20 @@ impl FromStr for Size {
     }
 }
 
+/// A time in seconds, with fractions; up to a day.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Seconds(pub(crate) Duration);
+
+impl FromStr for Seconds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let seconds = text.parse::<f64>().ok().filter(|seconds| (0.0..=86_400.0).contains(seconds));
+        let seconds = seconds.ok_or("expected seconds, from 0 to 86400")?;
+        Ok(Self(Duration::from_secs_f64(seconds)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,6 +242,12 @@ mod tests {
         assert_eq!("read".parse(), Ok(Mix(100)));
         assert_eq!("70/30".parse(), Ok(Mix(70)));
         assert!("70/40".parse::<Mix>().is_err() && "200/156".parse::<Mix>().is_err());
+    }
+
+    #[test]
+    fn times_take_fractions() {
+        assert_eq!("0.25".parse(), Ok(Seconds(Duration::from_millis(250))));
+        assert!("-1".parse::<Seconds>().is_err() && "inf".parse::<Seconds>().is_err());
     }
 
     #[test]

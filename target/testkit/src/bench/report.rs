@@ -90,7 +90,7 @@ impl Report {
         own_cpu_ns: u64,
         target: Option<TargetCpu>,
     ) -> Result<Self> {
-        let seconds = args.seconds as f64;
+        let seconds = args.seconds.0.as_secs_f64();
         let mut all = recorder.reads.clone();
         all.add(&recorder.writes)?;
         let per_io = |ns: u64| if all.is_empty() { 0.0 } else { ns as f64 / 1000.0 / all.len() as f64 };

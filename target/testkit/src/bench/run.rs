@@ -21,6 +21,7 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_millis(5_000);
 /// Runs the load; `false` when a command failed or data was wrong.
 pub(crate) fn run(args: &RunArguments) -> Result<bool> {
     ensure!(args.threads <= args.queues, "--threads {} is more than --queues {}", args.threads, args.queues);
+    ensure!(!args.seconds.0.is_zero(), "--seconds 0 measures nothing");
     process::cpu_ns_of_all(&args.target_pid)?;
     let options = Options::default()
         .digests(args.header_digest, args.data_digest)
@@ -83,7 +84,7 @@ fn conduct(
             conductor.take(&reports, Duration::MAX)?;
         }
         let base = Instant::now();
-        let (from, to) = (Duration::from_secs(args.warmup), Duration::from_secs(args.warmup + args.seconds));
+        let (from, to) = (args.warmup.0, args.warmup.0 + args.seconds.0);
         let ns = |time: Duration| u64::try_from(time.as_nanos()).context("a time beyond 584 years");
         for window in &windows {
             window.send(Window { base, measure_from_ns: ns(from)?, measure_to_ns: ns(to)? })?;
