@@ -1,0 +1,90 @@
+//! Connections and their places.
+
+use std::net::SocketAddr;
+
+use holdfast_nvme::{Connection, Context};
+use holdfast_reactor::SocketId;
+
+use super::Shard;
+use super::sending::SEND_STALL_MS;
+use crate::router::Router;
+
+/// A connection and its place in the world.
+pub(super) struct Link {
+    /// What its commands' origins carry.
+    pub id: u64,
+    pub socket: SocketId,
+    pub peer: SocketAddr,
+    pub connection: Connection,
+    /// A batch is on its way out, since then.
+    pub sending: Option<u64>,
+    /// It is in the list of links to be flushed.
+    pub dirty: bool,
+    pub closing: bool,
+}
+
+impl Link {
+    /// When something has to be looked at if nothing happens before.
+    pub(super) fn deadline_ms(&self) -> Option<u64> {
+        let stalled = self.sending.map(|since| since.saturating_add(SEND_STALL_MS));
+        match (stalled, self.connection.deadline_ms()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+}
+
+impl Shard {
+    pub(super) fn for_each_connection(
+        &mut self,
+        mut visit: impl FnMut(&mut Connection, &mut Context<'_, Router>),
+    ) {
+        for at in 0..self.links.len() {
+            self.with_link(at, |link, cx| visit(&mut link.connection, cx));
+            self.mark(at);
+        }
+    }
+
+    /// Runs `work` on a link with everything that its connection may need.
+    pub(super) fn with_link<R>(
+        &mut self,
+        at: usize,
+        work: impl FnOnce(&mut Link, &mut Context<'_, Router>) -> R,
+    ) -> Option<R> {
+        let link = self.links.get_mut(at)?.as_mut()?;
+        let mut cx = Context {
+            now_ms: self.clock.now_ms,
+            unix_seconds: self.clock.unix_ms / 1000,
+            exports: &self.exports,
+            directory: &self.shared.directory,
+            hosts: &self.shared.hosts,
+            sessions: &self.shared.sessions,
+            counters: &self.shared.counters,
+            port: &mut self.router,
+        };
+        Some(work(link, &mut cx))
+    }
+
+    pub(super) fn mark(&mut self, at: usize) {
+        if let Some(Some(link)) = self.links.get_mut(at)
+            && !link.dirty
+        {
+            link.dirty = true;
+            self.dirty.push(at);
+        }
+    }
+
+    pub(super) fn position(&self, socket: SocketId) -> Option<usize> {
+        let at = socket.index();
+        let link = self.links.get(at)?.as_ref()?;
+        (link.socket == socket).then_some(at)
+    }
+
+    pub(super) fn note_deadline(&mut self, at: usize) {
+        let deadline = self.links.get(at).and_then(Option::as_ref).and_then(Link::deadline_ms);
+        self.deadline_ms = match (self.deadline_ms, deadline) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+    }
+}

@@ -1,0 +1,39 @@
+//! What cores tell each other.
+
+use super::Shard;
+use crate::core::Mail;
+
+impl Shard {
+    /// Sends mail to other cores; what finds no room is tried again in the next turn.
+    pub(super) fn send_mail(&mut self) {
+        let mut waiting = std::mem::take(&mut self.unsent);
+        waiting.append(&mut self.router.take_outgoing());
+        for (core, mail) in waiting {
+            let Some(Some(peer)) = self.peers.get_mut(core) else { continue };
+            if let Err(mail) = peer.send(mail)
+                && !peer.is_closed()
+            {
+                self.unsent.push((core, mail));
+            }
+        }
+    }
+
+    /// Tells everybody when a controller has ended.
+    pub(super) fn watch_directory(&mut self) {
+        let generation = self.shared.directory.generation();
+        if generation == self.directory_seen {
+            return;
+        }
+        self.directory_changed(generation);
+        for core in 0..self.peers.len() {
+            self.unsent.push((core, Mail::DirectoryChanged));
+        }
+    }
+
+    pub(super) fn directory_changed(&mut self, generation: u64) {
+        self.directory_seen = generation;
+        let open = self.shared.sessions.list();
+        self.router.retain_sessions(|id| open.iter().any(|session| session.id == id));
+        self.for_each_connection(|connection, cx| connection.directory_changed(cx));
+    }
+}

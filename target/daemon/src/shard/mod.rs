@@ -1,0 +1,272 @@
+//! One core: its connections, its pools, and the wiring between sockets, protocol and block layer.
+
+mod accepting;
+mod links;
+mod mail;
+mod pools;
+mod sending;
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use holdfast_block::{CounterBook, Exports, HostBook, PoolId, SessionBook};
+use holdfast_nvme::{Connection, ConnectionConfig, Directory, Disposition, HALF_OPEN_MS};
+use holdfast_reactor::{CloseReason, Io, MailSender, Received, RegionId, SendBatch, Service, SocketId};
+
+use crate::clock::WallClock;
+use crate::core::Mail;
+use crate::router::Router;
+use accepting::EARLY_MAX;
+use links::Link;
+
+/// What all cores share. Locked inside, and not on the way of an I/O.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    /// NVMe controllers.
+    pub directory: Arc<Directory>,
+    /// Hosts that nobody registered.
+    pub hosts: Arc<HostBook>,
+    /// Open sessions.
+    pub sessions: Arc<SessionBook>,
+    /// All counters.
+    pub counters: Arc<CounterBook>,
+}
+
+/// The service of one core's reactor.
+pub(crate) struct Shard {
+    router: Router,
+    shared: Shared,
+    exports: Arc<Exports>,
+    /// By socket index.
+    links: Vec<Option<Link>>,
+    /// Grows with each connection, so that late completions of an earlier one in the same place go nowhere.
+    generation: u32,
+    dirty: Vec<usize>,
+    batches: Vec<SendBatch>,
+    /// Regions by the number that the store knows them by.
+    regions: Vec<Option<(PoolId, RegionId)>>,
+    /// Mailboxes of the other cores, by number.
+    peers: Vec<Option<MailSender<Mail>>>,
+    /// Mail that found a mailbox full.
+    unsent: Vec<(usize, Mail)>,
+    deadline_ms: Option<u64>,
+    directory_seen: u64,
+    /// A state has been applied.
+    serving: bool,
+    /// Connections that came before.
+    early: Vec<(u32, TcpStream)>,
+    /// Where the next connection goes.
+    next_core: usize,
+    clock: WallClock,
+    running: bool,
+}
+
+/// A shard's tick when work is left for the next turn.
+const NEXT_TURN: u64 = 0;
+
+impl Shard {
+    /// The shard behind `router`, with the mailboxes of its peers by number.
+    pub(crate) fn new(router: Router, shared: Shared, peers: Vec<Option<MailSender<Mail>>>) -> Self {
+        Shard {
+            router,
+            directory_seen: shared.directory.generation(),
+            shared,
+            exports: Arc::default(),
+            links: Vec::new(),
+            generation: 0,
+            dirty: Vec::new(),
+            batches: Vec::new(),
+            regions: Vec::new(),
+            peers,
+            unsent: Vec::new(),
+            deadline_ms: None,
+            serving: false,
+            early: Vec::new(),
+            next_core: 0,
+            clock: WallClock::default(),
+            running: true,
+        }
+    }
+
+    /// Ends the reactor with this turn.
+    pub(crate) fn stop(&mut self) {
+        self.running = false;
+    }
+
+    /// Tells the block layer the time of this turn.
+    fn set_time(&mut self, io: &Io) {
+        if self.clock.update(io.now_us()) {
+            self.router.local().set_time(io.now_us(), self.clock.unix_ms);
+        }
+    }
+
+    /// Hands completions to their connections.
+    fn deliver_completions(&mut self) {
+        use holdfast_block::BlockPort;
+        while let Some(completion) = self.router.next_completion() {
+            let at =
+                usize::try_from(completion.origin.connection & u64::from(u32::MAX)).unwrap_or(usize::MAX);
+            let delivered = self.with_link(at, |link, cx| {
+                let ours = link.id == completion.origin.connection;
+                if ours {
+                    link.connection.complete(cx, completion);
+                }
+                ours
+            });
+            if delivered == Some(true) {
+                self.mark(at);
+            } else {
+                debug_assert!(false, "a connection cancels its tickets before it goes");
+                self.router.release(completion.ticket);
+            }
+        }
+    }
+}
+
+impl Service for Shard {
+    type Message = Mail;
+
+    fn accepted(
+        &mut self,
+        io: &mut Io,
+        listener: u32,
+        socket: SocketId,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) {
+        self.set_time(io);
+        let at = socket.index();
+        if at >= self.links.len() {
+            self.links.resize_with(at + 1, || None);
+        }
+        self.generation = (self.generation + 1) & (u32::MAX >> 1);
+        let index = u64::try_from(at).unwrap_or(u64::MAX);
+        let id = u64::from(self.generation) << 32 | index;
+        let connection = Connection::new(ConnectionConfig {
+            id,
+            peer,
+            local,
+            portal: u16::try_from(listener).unwrap_or(u16::MAX),
+            now_ms: self.clock.now_ms,
+            half_open_ms: HALF_OPEN_MS,
+        });
+        if let Some(place) = self.links.get_mut(at) {
+            debug_assert!(place.is_none(), "a socket's number is given again after `closed`");
+            *place = Some(Link { id, socket, peer, connection, sending: None, dirty: false, closing: false });
+        }
+        self.note_deadline(at);
+    }
+
+    /// Connections go to the cores in turn: left to itself, the kernel would give one idle core most of them. Before there
+    /// is anything to serve they wait: a host that came too early would be told that its volumes do not exist.
+    fn offered(&mut self, _io: &mut Io, listener: u32, stream: TcpStream) -> Option<TcpStream> {
+        if !self.serving {
+            // What finds no room is closed, and comes again.
+            if self.early.len() < EARLY_MAX {
+                self.early.push((listener, stream));
+            }
+            return None;
+        }
+        self.next_core = (self.next_core + 1) % self.peers.len().max(1);
+        let Some(Some(peer)) = self.peers.get_mut(self.next_core) else { return Some(stream) };
+        match peer.send(Mail::Connection(listener, stream)) {
+            Ok(()) => None,
+            Err(Mail::Connection(_, stream)) => Some(stream),
+            Err(_) => None,
+        }
+    }
+
+    fn received(&mut self, io: &mut Io, socket: SocketId, bytes: Received) {
+        self.set_time(io);
+        let Some(at) = self.position(socket) else { return };
+        let open = self.with_link(at, |link, cx| {
+            let open = !link.closing && link.connection.disposition() == Disposition::Open;
+            if open {
+                link.connection.receive(cx, &bytes, u64::MAX);
+            }
+            open
+        });
+        if open == Some(true) {
+            self.mark(at);
+            self.note_deadline(at);
+            self.deliver_completions();
+            self.send_full_batches(io, at);
+        }
+    }
+
+    fn sent(&mut self, io: &mut Io, socket: SocketId, batch: SendBatch) {
+        self.set_time(io);
+        self.recycle(batch);
+        let Some(at) = self.position(socket) else { return };
+        self.with_link(at, |link, cx| {
+            link.sending = None;
+            link.connection.transmitted(cx);
+        });
+        self.mark(at);
+    }
+
+    fn closed(&mut self, io: &mut Io, socket: SocketId, reason: CloseReason, batch: Option<SendBatch>) {
+        self.set_time(io);
+        if let Some(batch) = batch {
+            self.recycle(batch);
+        }
+        let Some(at) = self.position(socket) else { return };
+        tracing::debug!(?reason, "connection closed");
+        self.with_link(at, |link, cx| link.connection.closed(cx));
+        if let Some(place) = self.links.get_mut(at) {
+            *place = None;
+        }
+        self.watch_directory();
+        self.send_mail();
+    }
+
+    fn message(&mut self, io: &mut Io, message: Mail) {
+        self.set_time(io);
+        match message {
+            Mail::Call(work) => work(self, io),
+            Mail::Connection(listener, stream) => self.adopt(io, listener, stream),
+            Mail::DirectoryChanged => self.directory_changed(self.shared.directory.generation()),
+            Mail::Command(command) => self.router.execute(*command),
+            Mail::Reply(reply) => self.router.finish(*reply),
+        }
+    }
+
+    fn turn(&mut self, io: &mut Io) {
+        self.deliver_completions();
+        self.flush(io);
+        self.watch_directory();
+        self.send_mail();
+        // What became ready by a directory change leaves now, too.
+        self.flush(io);
+    }
+
+    fn deadline_ms(&self) -> Option<u64> {
+        let busy = self.router.is_busy() || !self.unsent.is_empty();
+        if busy { Some(NEXT_TURN) } else { self.deadline_ms }
+    }
+
+    fn tick(&mut self, io: &mut Io) {
+        self.set_time(io);
+        let now_ms = self.clock.now_ms;
+        self.deadline_ms = None;
+        for at in 0..self.links.len() {
+            let due = self.with_link(at, |link, cx| {
+                let due = link.connection.deadline_ms().is_some_and(|deadline| deadline <= now_ms);
+                if due {
+                    link.connection.tick(cx);
+                }
+                due
+            });
+            if due == Some(true) {
+                self.mark(at);
+            }
+            self.close_if_stalled(io, at, now_ms);
+            self.note_deadline(at);
+        }
+        self.turn(io);
+    }
+
+    fn keep_running(&self) -> bool {
+        self.running
+    }
+}
