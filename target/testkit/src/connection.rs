@@ -276,6 +276,15 @@ impl Connection {
             .map_err(|source| Error::socket("half-closing", self.limit, source))
     }
 
+    /// Dies as a host does that crashes: the connection is reset, and whatever was on its way is lost.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub fn abort(self) -> Result<(), Error> {
+        rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO))
+            .map_err(|error| Error::socket("resetting the connection", self.limit, error.into()))
+    }
+
     /// Changes the time limit of later reads and writes.
     ///
     /// # Errors
