@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use holdfast_block::{Session, SubsystemId};
 
@@ -35,12 +36,40 @@ pub(crate) struct Controller {
     queues_granted: AtomicU16,
     write_cache: AtomicBool,
     extended_formats: AtomicBool,
+    /// CC.IOSQES and CC.IOCQES say the sizes that there are.
+    entry_sizes_fit: AtomicBool,
+    ended: AtomicBool,
+    aborts: Mutex<Aborts>,
+}
+
+/// Abort commands on their way from the admin queue to I/O queues and back. Base 2.1 §5.1.1 "Abort command".
+#[derive(Debug, Default)]
+struct Aborts {
+    asked: Vec<AbortRequest>,
+    answered: Vec<AbortAnswer>,
+}
+
+/// An Abort for a command of an I/O queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AbortRequest {
+    /// The queue, and the command.
+    pub(crate) qid: u16,
+    pub(crate) cid: u16,
+    /// The slot of the Abort command on the admin queue.
+    pub(crate) asker: u16,
+}
+
+/// What became of an [`AbortRequest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AbortAnswer {
+    pub(crate) asker: u16,
+    pub(crate) aborted: bool,
 }
 
 /// Why an I/O queue cannot be connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum QueueRefused {
-    /// The controller is not enabled.
+    /// The controller is not enabled, or not for entries of the sizes that there are.
     NotReady,
     /// More than Number of Queues granted.
     Beyond,
@@ -59,6 +88,9 @@ impl Controller {
             queues_granted: AtomicU16::new(IO_QUEUES_MAX),
             write_cache: AtomicBool::new(true),
             extended_formats: AtomicBool::new(false),
+            entry_sizes_fit: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            aborts: Mutex::default(),
         }
     }
 
@@ -86,6 +118,17 @@ impl Controller {
         self.queues_granted.store(IO_QUEUES_MAX, Relaxed);
         self.write_cache.store(true, Relaxed);
         self.extended_formats.store(false, Relaxed);
+        self.refuse_aborts(|_| true);
+    }
+
+    /// The association is over: the admin queue has to end as well.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Release);
+        self.end_queues();
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.load(Acquire)
     }
 
     pub(crate) fn epoch(&self) -> u32 {
@@ -95,24 +138,68 @@ impl Controller {
     /// Takes an I/O queue number; gives the epoch that the queue belongs to.
     pub(crate) fn connect_queue(&self, qid: u16) -> Result<u32, QueueRefused> {
         let epoch = self.epoch();
-        if !self.is_ready() {
+        if !self.is_ready() || !self.entry_sizes_fit.load(Relaxed) {
             return Err(QueueRefused::NotReady);
         }
         if qid == 0 || qid > self.queues_granted.load(Relaxed) {
             return Err(QueueRefused::Beyond);
         }
-        let bit = 1_u64 << (qid - 1).min(63);
+        let bit = bit_of(qid);
         if self.queues.fetch_or(bit, AcqRel) & bit != 0 {
             return Err(QueueRefused::InUse);
         }
         Ok(epoch)
     }
 
-    /// Gives an I/O queue number back, unless its epoch is over.
-    pub(crate) fn disconnect_queue(&self, qid: u16, epoch: u32) {
-        if qid > 0 && epoch == self.epoch() {
-            self.queues.fetch_and(!(1_u64 << (qid - 1).min(63)), AcqRel);
+    /// Gives an I/O queue number back, unless its epoch is over. Whether the admin queue has to be told of Aborts that came
+    /// too late.
+    pub(crate) fn disconnect_queue(&self, qid: u16, epoch: u32) -> bool {
+        if qid == 0 || epoch != self.epoch() {
+            return false;
         }
+        self.queues.fetch_and(!bit_of(qid), AcqRel);
+        self.refuse_aborts(|request| request.qid == qid)
+    }
+
+    /// Leaves an Abort for an I/O queue. `false`: there is no such queue.
+    pub(crate) fn ask_abort(&self, request: AbortRequest) -> bool {
+        let mut aborts = self.aborts();
+        let connected = request.qid > 0 && request.qid <= IO_QUEUES_MAX;
+        // Asked for under the lock: a queue that goes away refuses what was left for it after it has given up its bit.
+        let connected = connected && self.queues.load(Acquire) & bit_of(request.qid) != 0;
+        if connected {
+            aborts.asked.push(request);
+        }
+        connected
+    }
+
+    /// Takes the Aborts for a queue.
+    pub(crate) fn take_aborts(&self, qid: u16) -> Vec<AbortRequest> {
+        self.aborts().asked.extract_if(.., |request| request.qid == qid).collect()
+    }
+
+    /// Leaves the answer to an Abort for the admin queue.
+    pub(crate) fn answer_abort(&self, answer: AbortAnswer) {
+        self.aborts().answered.push(answer);
+    }
+
+    /// Takes the answers to Aborts.
+    pub(crate) fn take_abort_answers(&self) -> Vec<AbortAnswer> {
+        std::mem::take(&mut self.aborts().answered)
+    }
+
+    /// Answers those that nobody will carry out; whether there were any.
+    fn refuse_aborts(&self, concerned: impl Fn(&AbortRequest) -> bool) -> bool {
+        let mut aborts = self.aborts();
+        let Aborts { asked, answered } = &mut *aborts;
+        let before = answered.len();
+        let refused = asked.extract_if(.., |request| concerned(request));
+        answered.extend(refused.map(|request| AbortAnswer { asker: request.asker, aborted: false }));
+        answered.len() > before
+    }
+
+    fn aborts(&self) -> MutexGuard<'_, Aborts> {
+        self.aborts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn has_queues(&self) -> bool {
@@ -145,6 +232,16 @@ impl Controller {
     pub(crate) fn set_extended_formats(&self, enabled: bool) {
         self.extended_formats.store(enabled, Relaxed);
     }
+
+    /// What CC says of the sizes of I/O queue entries.
+    pub(crate) fn set_entry_sizes_fit(&self, fit: bool) {
+        self.entry_sizes_fit.store(fit, Relaxed);
+    }
+}
+
+/// The bit of an I/O queue number, which is at least 1.
+fn bit_of(qid: u16) -> u64 {
+    1 << qid.saturating_sub(1).min(63)
 }
 
 #[cfg(test)]
@@ -162,6 +259,8 @@ mod tests {
         let controller = controller();
         assert_eq!(controller.connect_queue(1), Err(QueueRefused::NotReady));
         controller.enable();
+        assert_eq!(controller.connect_queue(1), Err(QueueRefused::NotReady), "no sizes");
+        controller.set_entry_sizes_fit(true);
         assert_eq!(controller.connect_queue(1), Ok(0));
         assert_eq!(controller.connect_queue(1), Err(QueueRefused::InUse));
         controller.disconnect_queue(1, 0);
@@ -170,9 +269,28 @@ mod tests {
     }
 
     #[test]
+    fn an_abort_is_answered_by_its_queue_or_by_its_end() {
+        let controller = controller();
+        controller.enable();
+        controller.set_entry_sizes_fit(true);
+        let request = |qid| AbortRequest { qid, cid: 7, asker: qid };
+        assert!(!controller.ask_abort(request(1)) && !controller.ask_abort(request(u16::MAX)));
+        let epoch = controller.connect_queue(1).unwrap();
+        controller.connect_queue(2).unwrap();
+        assert!(controller.ask_abort(request(1)) && controller.ask_abort(request(2)));
+        assert_eq!(controller.take_aborts(2), [request(2)]);
+        controller.answer_abort(AbortAnswer { asker: 2, aborted: true });
+        assert!(controller.disconnect_queue(1, epoch), "the admin queue has to look");
+        let answers = [(2, true), (1, false)].map(|(asker, aborted)| AbortAnswer { asker, aborted });
+        assert_eq!(controller.take_abort_answers(), answers);
+        assert!(controller.take_aborts(1).is_empty());
+    }
+
+    #[test]
     fn a_queue_of_an_earlier_epoch_gives_nothing_back() {
         let controller = controller();
         controller.enable();
+        controller.set_entry_sizes_fit(true);
         let old = controller.connect_queue(1).unwrap();
         controller.end_queues();
         controller.enable();

@@ -36,7 +36,7 @@ pub struct DirectoryConfig {
 #[derive(Debug)]
 pub struct Directory {
     config: DirectoryConfig,
-    /// Goes up when queues of other connections have to end.
+    /// Goes up when queues of other connections have to end, or have something to do for each other.
     generation: AtomicU64,
     inner: Mutex<Inner>,
 }
@@ -57,8 +57,8 @@ impl Directory {
         Directory { config, generation: AtomicU64::new(0), inner }
     }
 
-    /// Goes up when controllers were reset or ended: every connection then has to be told by
-    /// [`crate::Connection::directory_changed`].
+    /// Goes up when controllers were reset or ended, or when their queues have something to do for each other: every
+    /// connection then has to be told by [`crate::Connection::directory_changed`].
     pub fn generation(&self) -> u64 {
         self.generation.load(Acquire)
     }
@@ -103,13 +103,19 @@ impl Directory {
     /// Ends the I/O queues of a controller, which stays.
     pub(crate) fn reset(&self, controller: &Controller) {
         controller.end_queues();
-        self.generation.fetch_add(1, Release);
+        self.wake();
     }
 
-    /// Ends a controller.
+    /// Ends a controller, with all its queues.
     pub(crate) fn remove(&self, controller: &Controller) {
-        self.lock().controllers.retain(|other| other.cntlid != controller.cntlid);
-        self.reset(controller);
+        self.lock().controllers.retain(|other| !std::ptr::eq(&raw const **other, controller));
+        controller.end();
+        self.wake();
+    }
+
+    /// Has every connection look at its controller.
+    pub(crate) fn wake(&self) {
+        self.generation.fetch_add(1, Release);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

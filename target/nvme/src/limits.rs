@@ -39,6 +39,10 @@ pub(crate) const TRANSFER_RESERVED_MAX: usize = 32 << 20;
 /// what Linux waits for a command of its own.
 pub(crate) const TRANSFER_STALL_MS: u64 = 30_000;
 
+/// R2Ts of aborted commands that are remembered, because their data may still be on its way. One more forgets the oldest,
+/// and data for that ends the connection.
+pub(crate) const ABORTED_R2TS_MAX: usize = 64;
+
 /// Bytes of admin replies that one connection may have waiting to be sent.
 pub(crate) const REPLY_BYTES_MAX: usize = 4 << 20;
 
@@ -68,7 +72,7 @@ pub(crate) const KEEP_ALIVE_GRANULARITY_MS: u64 = 1_000;
 /// Most Asynchronous Event Requests at a time (AERL + 1).
 pub(crate) const ASYNC_EVENTS_MAX: usize = 4;
 
-/// Most Abort commands at a time (ACL + 1). They end at once, so this is never reached.
+/// Most Abort commands at a time (ACL + 1): as many as may be on their way to I/O queues.
 pub(crate) const ABORTS_MAX: u8 = 4;
 
 /// Entries of the error log (ELPE + 1).

@@ -29,8 +29,8 @@ pub(crate) fn from_host(sqe: &Sqe, needed: usize, capsule_len: usize) -> Result<
             }
             Ok(Source::InCapsule { offset })
         }
-        SGL_TRANSPORT if capsule_len > 0 => Err(Status::INVALID_FIELD),
-        SGL_TRANSPORT if length < needed => Err(Status::DATA_SGL_LENGTH),
+        // Bytes in the capsule that no descriptor is about. Not Invalid Field, which no Connect may end with (§6.3).
+        SGL_TRANSPORT if capsule_len > 0 || length < needed => Err(Status::DATA_SGL_LENGTH),
         SGL_TRANSPORT => Ok(Source::Transfer),
         _ => Err(Status::SGL_DESCRIPTOR_TYPE),
     }

@@ -3,15 +3,19 @@
 //!
 //! Slots are reused with what they own, so that a warm connection allocates nothing. A command is found by its CID through
 //! buckets over its low bits, which hosts number densely.
+//!
+//! The transfer tag of an R2T (NVMe/TCP 1.1 §3.6.2.10) is the slot's number and a count of the slot's R2Ts, so that data for
+//! an earlier one is told from data for the present one.
 
 use holdfast_block::{Command, TicketId};
 use zerocopy::FromZeros;
 
 use crate::io::Steps;
+use crate::limits::QUEUE_ENTRIES_MAX;
 use crate::status::Status;
 use crate::wire::sqe::Sqe;
 
-/// A slot, as its table numbers it. Also the transfer tag of the command's R2T.
+/// A slot, as its table numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SlotId(u16);
 
@@ -37,6 +41,8 @@ pub(crate) enum State {
     Executing,
     /// An Asynchronous Event Request that waits for an event.
     Parked,
+    /// An Abort that waits for what another queue says, or a Disconnect that waits for the rest of its queue.
+    Asking,
     /// Its response is to be sent, or on its way.
     Answering,
 }
@@ -77,7 +83,29 @@ pub(crate) struct Slot {
     /// In the CID buckets. Not so for the answer to a command whose CID was taken.
     listed: bool,
     next: u16,
+    /// The last R2T of this slot, whoever's command it was for.
+    last_r2t: Option<R2tTag>,
 }
+
+/// A transfer tag, and the CID of the command that it was given for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct R2tTag {
+    tag: u16,
+    cid: u16,
+}
+
+/// What a transfer tag that a host uses stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tagged {
+    /// The command that waits for data of this R2T.
+    Open(SlotId),
+    /// An R2T that has been served, for the command with this CID.
+    Over { cid: u16 },
+    /// No R2T.
+    Unknown,
+}
+
+const _: () = assert!(QUEUE_ENTRIES_MAX <= 256, "a slot's number is the low byte of a transfer tag");
 
 /// Buckets of CIDs: as many as a queue has entries.
 const BUCKETS: u16 = 256;
@@ -150,6 +178,33 @@ impl Slots {
         (slot.state != State::Free).then_some(SlotId(index))
     }
 
+    /// The tag for a command's R2T, other than all in `avoid`.
+    pub(crate) fn tag(&mut self, id: SlotId, avoid: impl Fn(u16) -> bool) -> u16 {
+        let slot = self.get_mut(id);
+        let cid = slot.sqe.cid.get();
+        let mut tag = slot.last_r2t.map_or(id.0, |last| last.tag.wrapping_add(1 << 8));
+        // Ends: of the 256 tags of a slot, fewer are to be avoided.
+        while avoid(tag) {
+            tag = tag.wrapping_add(1 << 8);
+        }
+        slot.last_r2t = Some(R2tTag { tag, cid });
+        tag
+    }
+
+    /// What a transfer tag stands for.
+    pub(crate) fn tagged(&self, tag: u16) -> Tagged {
+        let [index, _] = tag.to_le_bytes();
+        let slot = self.slots.get(usize::from(index));
+        let Some((slot, last)) = slot.and_then(|slot| Some((slot, slot.last_r2t?))) else {
+            return Tagged::Unknown;
+        };
+        match slot.state {
+            _ if last.tag != tag => Tagged::Unknown,
+            State::Transferring => Tagged::Open(SlotId(index.into())),
+            _ => Tagged::Over { cid: last.cid },
+        }
+    }
+
     pub(crate) fn get(&self, id: SlotId) -> &Slot {
         self.slots.get(usize::from(id.0)).expect("slot numbers come from this table, which never shrinks")
     }
@@ -194,6 +249,11 @@ impl Slots {
 }
 
 impl Slot {
+    /// The tag of the command's R2T.
+    pub(crate) fn tag(&self) -> Option<u16> {
+        self.last_r2t.map(|last| last.tag)
+    }
+
     fn new() -> Slot {
         Slot {
             sqe: Sqe::new_zeroed(),
@@ -210,6 +270,7 @@ impl Slot {
             result: 0,
             listed: false,
             next: NONE,
+            last_r2t: None,
         }
     }
 
@@ -217,7 +278,7 @@ impl Slot {
         let mut staging = std::mem::take(&mut self.staging);
         staging.clear();
         staging.shrink_to(STAGING_KEPT);
-        *self = Slot { staging, ..Slot::new() };
+        *self = Slot { staging, last_r2t: self.last_r2t, ..Slot::new() };
     }
 }
 
@@ -252,6 +313,23 @@ mod tests {
         assert!(!fresh);
         slots.free(second);
         assert_eq!(slots.find(7), Some(first));
+    }
+
+    #[test]
+    fn a_transfer_tag_is_that_of_one_r2t() {
+        let mut slots = Slots::new(4);
+        let (id, _) = slots.insert(sqe(7)).unwrap();
+        assert_eq!(slots.tagged(id.get()), Tagged::Unknown);
+        let first = slots.tag(id, |_| false);
+        slots.get_mut(id).state = State::Transferring;
+        assert_eq!(slots.tagged(first), Tagged::Open(id));
+        slots.free(id);
+        assert_eq!(slots.tagged(first), Tagged::Over { cid: 7 });
+        let (id, _) = slots.insert(sqe(8)).unwrap();
+        let second = slots.tag(id, |tag| tag == first.wrapping_add(1 << 8));
+        slots.get_mut(id).state = State::Transferring;
+        assert_eq!((slots.tagged(first), slots.tagged(second)), (Tagged::Unknown, Tagged::Open(id)));
+        assert_eq!(second, first.wrapping_add(2 << 8));
     }
 
     proptest! {

@@ -30,6 +30,7 @@ impl Status {
     pub(crate) const COMMAND_ID_CONFLICT: Status = fatal(GENERIC, 0x03);
     pub(crate) const INTERNAL_ERROR: Status = again(GENERIC, 0x06);
     pub(crate) const ABORT_REQUESTED: Status = again(GENERIC, 0x07);
+    pub(crate) const ABORTED_BY_QUEUE_DELETION: Status = again(GENERIC, 0x08);
     pub(crate) const INVALID_NAMESPACE: Status = fatal(GENERIC, 0x0b);
     pub(crate) const COMMAND_SEQUENCE: Status = fatal(GENERIC, 0x0c);
     pub(crate) const DATA_SGL_LENGTH: Status = fatal(GENERIC, 0x0f);
@@ -41,6 +42,7 @@ impl Status {
     pub(crate) const CAPACITY_EXCEEDED: Status = fatal(GENERIC, 0x81);
     pub(crate) const NAMESPACE_NOT_READY: Status = again(GENERIC, 0x82);
 
+    pub(crate) const ABORT_LIMIT: Status = fatal(COMMAND_SPECIFIC, 0x03);
     pub(crate) const ASYNC_EVENT_LIMIT: Status = fatal(COMMAND_SPECIFIC, 0x05);
     pub(crate) const INVALID_LOG_PAGE: Status = fatal(COMMAND_SPECIFIC, 0x09);
     pub(crate) const FEATURE_NOT_SAVEABLE: Status = fatal(COMMAND_SPECIFIC, 0x0d);

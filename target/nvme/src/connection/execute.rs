@@ -3,11 +3,11 @@
 //! Data that the host is to be asked for has its buffer first: R2T is sent only against reserved room. Commands for which there
 //! is none wait in order; each ticket that this connection gives back lets the next ones try.
 
-use holdfast_block::{BlockError, BlockPort, Command, Completion, Operation};
+use holdfast_block::{BlockError, BlockPort, Command, Completion, Operation, TicketId};
 
 use super::plan::Plan;
 use super::{Connection, Context, Outgoing, Role, cost};
-use crate::io::{self, IoQueueView};
+use crate::io::{self, IoQueueView, Steps};
 use crate::limits::{STAGED_LEN_MAX, TRANSFER_RESERVED_MAX};
 use crate::sgl::{self, Source};
 use crate::slots::{SlotId, State, Work};
@@ -25,6 +25,9 @@ impl Connection {
         match plan {
             Plan::Done(result) => self.settle(id, Status::SUCCESS, result, data_len),
             Plan::Reply { data, len } => self.reply(id, data, len, data_len),
+            // Bytes behind an Abort, like all that no descriptor is about, are passed over.
+            Plan::Ask => self.slots.get_mut(id).state = State::Asking,
+            Plan::Disconnect => self.disconnect(cx, id),
             Plan::Park if data_len > 0 => self.settle(id, Status::INVALID_FIELD, 0, data_len),
             Plan::Park => self.park(id),
             Plan::Collect { len } => {
@@ -118,14 +121,15 @@ impl Connection {
         if (reserve > 0 && full) || (self.tickets > 0 && transfer_len > 0 && cx.port.is_crowded(&command)) {
             return false;
         }
-        if !self.admit(cx, id, &command) {
-            return false;
-        }
-        let slot = self.slots.get_mut(id);
-        let Some(ticket) = slot.ticket else {
-            // It was refused for good, and is answered.
-            return true;
+        let ticket = match self.admit(cx, id, &command) {
+            Ok(Some(ticket)) => ticket,
+            Ok(None) => return false,
+            Err(status) => {
+                self.settle(id, status, 0, 0);
+                return true;
+            }
         };
+        let slot = self.slots.get_mut(id);
         if reserve > 0 {
             slot.reserved = reserve;
             if self.reserved == 0 {
@@ -140,8 +144,13 @@ impl Connection {
         true
     }
 
-    /// Gets a ticket for a command, or answers it. `false`: it has to wait.
-    fn admit<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, id: SlotId, command: &Command) -> bool {
+    /// Gets a ticket for a command. `None`: it has to wait.
+    fn admit<P: BlockPort>(
+        &mut self,
+        cx: &mut Context<'_, P>,
+        id: SlotId,
+        command: &Command,
+    ) -> Result<Option<TicketId>, Status> {
         match cx.port.begin(command) {
             Ok(ticket) => {
                 let slot = self.slots.get_mut(id);
@@ -149,39 +158,64 @@ impl Connection {
                 let cost = cost::of_command(command, slot.transfer_len);
                 self.tickets += 1;
                 self.charge(cost);
+                Ok(Some(ticket))
             }
-            Err(BlockError::Busy) if self.tickets > 0 => return false,
-            Err(error) => self.settle(id, Status::from_block(error, command.operation), 0, 0),
+            Err(BlockError::Busy) if self.tickets > 0 => Ok(None),
+            Err(error) => Err(Status::from_block(error, command.operation)),
         }
-        true
     }
 
     /// The next command of a row. `false`: it has to wait, and this step is tried again.
     fn step<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, id: SlotId) -> bool {
-        let origin = self.origin(id);
-        let slot = self.slots.get(id);
-        let (Work::Steps(mut steps), Role::Io(queue)) = (slot.work, &self.role) else {
-            self.settle(id, Status::COMMAND_SEQUENCE, 0, 0);
-            return true;
-        };
-        let (controller, session) = (&*queue.controller, &queue.session);
-        let mut view = IoQueueView { controller, session, namespaces: &mut self.namespaces };
-        match io::next_step(cx, &mut view, &slot.sqe, &slot.staging, origin, &mut steps) {
-            Ok(Some(command)) => {
-                if !self.admit(cx, id, &command) {
-                    return false;
-                }
-                let slot = self.slots.get_mut(id);
-                slot.work = Work::Steps(steps);
-                if let Some(ticket) = slot.ticket {
-                    slot.state = State::Executing;
-                    cx.port.submit(ticket);
-                }
-            }
-            Ok(None) => self.settle(id, Status::SUCCESS, 0, 0),
-            Err(status) => self.settle(id, status, 0, 0),
+        match self.begin_step(cx, id) {
+            Ok(went_on) => return went_on,
+            Err(status) => self.row_done(cx, id, status),
         }
         true
+    }
+
+    fn begin_step<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, id: SlotId) -> Result<bool, Status> {
+        let Some((command, steps)) = self.next_of_row(cx, id)? else {
+            self.row_done(cx, id, Status::SUCCESS);
+            return Ok(true);
+        };
+        let Some(ticket) = self.admit(cx, id, &command)? else { return Ok(false) };
+        let slot = self.slots.get_mut(id);
+        slot.work = Work::Steps(steps);
+        slot.state = State::Executing;
+        cx.port.submit(ticket);
+        Ok(true)
+    }
+
+    fn next_of_row<P: BlockPort>(
+        &mut self,
+        cx: &mut Context<'_, P>,
+        id: SlotId,
+    ) -> Result<Option<(Command, Steps)>, Status> {
+        let origin = self.origin(id);
+        let slot = self.slots.get(id);
+        let Work::Steps(mut steps) = slot.work else { return Err(Status::COMMAND_SEQUENCE) };
+        let (controller, session) = match &self.role {
+            Role::None => return Err(Status::COMMAND_SEQUENCE),
+            Role::Io(queue) => (&*queue.controller, &queue.session),
+            Role::Admin(queue) => {
+                (&*queue.controller, queue.controller.session().ok_or(Status::COMMAND_SEQUENCE)?)
+            }
+        };
+        let mut view = IoQueueView { controller, session, namespaces: &mut self.namespaces };
+        let command = io::next_step(cx, &mut view, &slot.sqe, &slot.staging, origin, &mut steps)?;
+        Ok(command.map(|command| (command, steps)))
+    }
+
+    /// A row has come to its end. On the admin queue it was the flush of a shutdown, which is complete with it, whatever it
+    /// could not reach.
+    fn row_done<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, id: SlotId, status: Status) {
+        if let Role::Admin(queue) = &mut self.role {
+            queue.properties.shut_down();
+            self.namespaces.clear(cx.port);
+            return self.settle(id, Status::SUCCESS, 0, 0);
+        }
+        self.settle(id, status, 0, 0);
     }
 
     /// Asks the host for a command's payload.
@@ -203,7 +237,7 @@ impl Connection {
         }
         let sqe = slot.sqe;
         let payload = std::mem::take(&mut slot.staging);
-        let planned = self.plan_collected(cx, &sqe, &payload);
+        let planned = self.plan_collected(cx, id, &sqe, &payload);
         self.slots.get_mut(id).staging = payload;
         match planned {
             Ok(plan) => self.begin(cx, id, plan, 0),
@@ -228,22 +262,27 @@ impl Connection {
             slot.completed = true;
             slot.status = Status::SUCCESS;
             slot.progress = 0;
-            return self.send(id);
+            self.send(id);
+            return self.leave_if_quiet(cx);
         }
         slot.ticket = None;
         self.reserved -= std::mem::take(&mut slot.reserved);
         self.tickets -= 1;
         cx.port.release(completion.ticket);
+        // A shutdown flushes what it can reach.
+        let goes_on = completion.result.is_ok() || matches!(self.role, Role::Admin(_));
         match completion.result {
-            Ok(()) if is_row => {
+            _ if is_row && goes_on => {
                 if !self.step(cx, id) {
                     self.wait(id);
                 }
             }
+            Err(error) if is_row => self.row_done(cx, id, Status::from_block(error, operation)),
             Ok(()) => self.settle(id, Status::SUCCESS, 0, 0),
             Err(error) => self.settle(id, Status::from_block(error, operation), 0, 0),
         }
         self.admit_waiting(cx);
+        self.leave_if_quiet(cx);
     }
 }
 

@@ -10,6 +10,7 @@
 //! the few commands that the block layer does not see.
 
 mod cost;
+mod end;
 mod execute;
 mod plan;
 mod receive;
@@ -30,8 +31,8 @@ use crate::framer::{Digests, FrameError, Framer};
 use crate::limits::{QUEUE_ENTRIES_MAX, TRANSFER_STALL_MS};
 use crate::namespaces::Namespaces;
 use crate::slots::{SlotId, Slots};
-use crate::term::Fatal;
 pub use cost::Taken;
+use end::AbortedR2ts;
 use receive::Ingest;
 
 /// Everything around a connection, as it is at the time of a call.
@@ -117,6 +118,9 @@ pub struct Connection {
     transfer_moved_ms: u64,
     /// Bytes of replies that are to be sent.
     reply_bytes: usize,
+    aborted_r2ts: AbortedR2ts,
+    /// The Disconnect that ends this queue once everything else is answered.
+    leaving: Option<SlotId>,
     /// What was done since it was last reported.
     cost: u64,
 }
@@ -164,6 +168,8 @@ impl Connection {
             reserved: 0,
             transfer_moved_ms: config.now_ms,
             reply_bytes: 0,
+            aborted_r2ts: AbortedR2ts::default(),
+            leaving: None,
             cost: 0,
         }
     }
@@ -174,16 +180,21 @@ impl Connection {
     pub fn receive<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, bytes: &[u8], budget: u64) -> Taken {
         let mut input = bytes;
         let limit = self.cost.saturating_add(budget);
-        while self.end == Disposition::Open && (self.cost < limit || !self.framer.is_between_pdus()) {
+        while self.takes_input() && (self.cost < limit || !self.framer.is_between_pdus()) {
             match self.framer.next(&mut input) {
                 Ok(Some(frame)) => self.take(cx, frame),
                 Ok(None) => break,
                 Err(FrameError::Close) => self.end = Disposition::CloseNow,
-                Err(FrameError::Terminate(fatal)) => self.terminate(fatal),
+                Err(FrameError::Terminate(fatal)) => self.terminate(cx, fatal),
             }
         }
-        let left = if self.end == Disposition::Open { input.len() } else { 0 };
+        let left = if self.takes_input() { input.len() } else { 0 };
         Taken { bytes: bytes.len() - left, cost: std::mem::take(&mut self.cost) }
+    }
+
+    /// Not so after the last command that is carried out, which is also the last one that is read.
+    fn takes_input(&self) -> bool {
+        self.end == Disposition::Open && self.leaving.is_none()
     }
 
     /// Takes a completion of one of this connection's commands.
@@ -245,16 +256,22 @@ impl Connection {
         }
     }
 
-    /// Follows a change of the directory: an I/O queue ends with its controller.
+    /// Follows a change of the directory: queues end with their controller, or have something to do for each other.
     pub fn directory_changed<P: BlockPort>(&mut self, cx: &mut Context<'_, P>) {
         if self.is_orphan() {
             self.lose(cx);
+        } else {
+            self.follow_aborts(cx);
         }
     }
 
-    /// Whether this is an I/O queue whose controller has been reset or ended.
+    /// Whether this is a queue whose controller has ended, or an I/O queue whose controller has been reset.
     fn is_orphan(&self) -> bool {
-        matches!(&self.role, Role::Io(queue) if queue.epoch != queue.controller.epoch())
+        match &self.role {
+            Role::None => false,
+            Role::Admin(queue) => queue.controller.is_ended(),
+            Role::Io(queue) => queue.epoch != queue.controller.epoch(),
+        }
     }
 
     /// Responses that the next batches can take: whoever drives the connection may send in the middle of a turn once there
@@ -287,38 +304,12 @@ impl Connection {
     pub fn closed<P: BlockPort>(&mut self, cx: &mut Context<'_, P>) {
         self.end = Disposition::CloseNow;
         self.end_association(cx);
-        let ids: Vec<SlotId> = self.slots.in_use().collect();
-        for id in ids {
-            let slot = self.slots.get_mut(id);
-            match slot.ticket.take() {
-                Some(ticket) if slot.completed => cx.port.release(ticket),
-                Some(ticket) => cx.port.cancel(ticket),
-                None => {}
-            }
-            self.slots.free(id);
-        }
+        self.drop_commands(cx);
         for ticket in self.in_flight.drain(..) {
             cx.port.release(ticket);
         }
-        self.outbox.clear();
-        self.waiting.clear();
-        self.ingest = Ingest::Idle;
         self.tickets = 0;
-        self.reserved = 0;
         self.namespaces.clear(cx.port);
-    }
-
-    /// Ends the connection with a C2HTermReq. Nothing else is sent any more.
-    fn terminate(&mut self, fatal: Fatal) {
-        self.end = Disposition::CloseAfterTransmit;
-        self.terminated = true;
-        self.urgent.clear();
-        fatal.write(self.framer.offending_header(), &mut self.urgent);
-        if fatal.status == crate::term::FatalStatus::HeaderDigest
-            && let Some(counters) = &self.digest_counters
-        {
-            counters.add_header();
-        }
     }
 
     /// Ends the connection without a word.
@@ -337,7 +328,11 @@ impl Connection {
                     cx.sessions.close(session.id);
                 }
             }
-            Role::Io(queue) => queue.controller.disconnect_queue(queue.qid, queue.epoch),
+            Role::Io(queue) => {
+                if queue.controller.disconnect_queue(queue.qid, queue.epoch) {
+                    cx.directory.wake();
+                }
+            }
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use holdfast_block::{BlockPort, Origin};
 
-use super::{Connection, Context, Disposition, Role};
+use super::{Connection, Context, Role};
 use crate::admin::AdminPlan;
 use crate::fabrics::connect::{Caller, Queue, Refused, connect};
-use crate::fabrics::properties::{self, Transition};
-use crate::io::{self, IoPlan, IoQueueView};
+use crate::fabrics::properties::{self, Effects};
+use crate::io::{self, IoPlan, IoQueueView, Steps};
 use crate::limits::REPLY_BYTES_MAX;
 use crate::slots::{SlotId, State, Work};
 use crate::status::Status;
@@ -24,21 +24,12 @@ pub(super) enum Plan {
     Collect { len: usize },
     /// It waits for an event.
     Park,
+    /// It waits for another queue of the controller.
+    Ask,
+    /// The queue ends.
+    Disconnect,
     /// The block layer has to do something; `transfer_len` bytes move.
     Run { work: Work, transfer_len: usize },
-}
-
-impl From<AdminPlan> for Plan {
-    fn from(plan: AdminPlan) -> Plan {
-        match plan {
-            AdminPlan::Done(result) => Plan::Done(result.into()),
-            AdminPlan::Reply { data, len } => Plan::Reply { data, len },
-            AdminPlan::Collect { len } => Plan::Collect { len },
-            AdminPlan::Park => Plan::Park,
-            // The commands of an I/O queue are on another connection, and are done before an Abort could matter.
-            AdminPlan::Abort { .. } => Plan::Done(ABORTED_NOTHING),
-        }
-    }
 }
 
 impl From<IoPlan> for Plan {
@@ -50,9 +41,6 @@ impl From<IoPlan> for Plan {
         }
     }
 }
-
-/// Dword 0 of Abort: the command was not aborted. Base 2.1 §5.1.1 "Abort command".
-const ABORTED_NOTHING: u64 = 1;
 
 /// SQHD in the response to a Connect that disabled flow control.
 pub(super) const NO_FLOW_CONTROL: u16 = 0xffff;
@@ -77,15 +65,18 @@ impl Connection {
         if !ready {
             return Err(Status::COMMAND_SEQUENCE.into());
         }
-        if sqe.fuse() != 0 || !sqe.uses_sgl() {
+        if sqe.has_reserved_fuse() || !sqe.uses_sgl() {
             return Err(Status::INVALID_FIELD.into());
         }
         match &mut self.role {
             Role::None => Err(Status::COMMAND_SEQUENCE.into()),
-            Role::Admin(queue) => match queue.plan(cx, sqe)? {
-                AdminPlan::Abort { sqid: 0, cid } => Ok(Plan::Done(self.abort(cid))),
-                plan => Ok(plan.into()),
-            },
+            // Only I/O commands come in pairs.
+            Role::Admin(_) if sqe.fuse() != 0 => Err(Status::INVALID_FIELD.into()),
+            Role::Admin(queue) => {
+                let plan = queue.plan(cx, sqe)?;
+                Ok(self.carry_out(cx, id, plan)?)
+            }
+            Role::Io(_) if sqe.fuse() != 0 => Err(Status::INVALID_FIELD.into()),
             Role::Io(queue) => {
                 let (controller, session) = (&*queue.controller, &queue.session);
                 let mut view = IoQueueView { controller, session, namespaces: &mut self.namespaces };
@@ -98,6 +89,7 @@ impl Connection {
     pub(super) fn plan_collected<P: BlockPort>(
         &mut self,
         cx: &mut Context<'_, P>,
+        id: SlotId,
         sqe: &Sqe,
         payload: &[u8],
     ) -> Result<Plan, Refused> {
@@ -106,7 +98,10 @@ impl Connection {
         }
         match &mut self.role {
             Role::None => Err(Status::COMMAND_SEQUENCE.into()),
-            Role::Admin(queue) => Ok(queue.collected(sqe, payload)?.into()),
+            Role::Admin(queue) => {
+                let plan = queue.collected(sqe, payload)?;
+                Ok(self.carry_out(cx, id, plan)?)
+            }
             Role::Io(queue) => {
                 let (controller, session) = (&*queue.controller, &queue.session);
                 let mut view = IoQueueView { controller, session, namespaces: &mut self.namespaces };
@@ -115,11 +110,27 @@ impl Connection {
         }
     }
 
+    fn carry_out<P: BlockPort>(
+        &mut self,
+        cx: &mut Context<'_, P>,
+        id: SlotId,
+        plan: AdminPlan,
+    ) -> Result<Plan, Status> {
+        match plan {
+            AdminPlan::Done(result) => Ok(Plan::Done(result.into())),
+            AdminPlan::Reply { data, len } => Ok(Plan::Reply { data, len }),
+            AdminPlan::Collect { len } => Ok(Plan::Collect { len }),
+            AdminPlan::Park => Ok(Plan::Park),
+            AdminPlan::Abort { sqid, cid } => self.plan_abort(cx, id, sqid, cid),
+        }
+    }
+
     pub(super) fn origin(&self, id: SlotId) -> Origin {
         Origin { connection: self.config.id, command: id.get().into() }
     }
 
-    /// Fabrics commands. Properties belong to the admin queue, Disconnect to I/O queues, Connect to none yet.
+    /// Fabrics commands. Properties belong to the admin queue, Disconnect to I/O queues, Connect to none yet. Their byte 1, FUSE
+    /// and PSDT elsewhere, is reserved.
     fn plan_fabrics<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, sqe: &Sqe) -> Result<Plan, Status> {
         match (sqe.fctype(), &mut self.role) {
             (fctype::CONNECT, Role::None) => Ok(Plan::Collect { len: CONNECT_DATA_LEN }),
@@ -128,24 +139,45 @@ impl Connection {
                 Ok(Plan::Done(properties::get(queue, &PropertyFields::of(sqe))?))
             }
             (fctype::PROPERTY_SET, Role::Admin(queue)) => {
-                let discovery = queue.controller.is_discovery();
-                match queue.properties.set(&PropertyFields::of(sqe), discovery)? {
-                    Transition::None => {}
-                    Transition::Enabled => queue.controller.enable(),
-                    Transition::Reset => self.reset(cx),
-                }
-                Ok(Plan::Done(0))
+                let effects = queue.properties.set(&PropertyFields::of(sqe))?;
+                Ok(self.property_set(cx, effects))
             }
             (fctype::DISCONNECT, Role::Io(_)) => {
                 if ConnectFields::of(sqe).record_format != 0 {
                     return Err(Status::CONNECT_INCOMPATIBLE_FORMAT);
                 }
-                self.end = Disposition::CloseAfterTransmit;
-                Ok(Plan::Done(0))
+                Ok(Plan::Disconnect)
             }
             (fctype::DISCONNECT, Role::Admin(_)) => Err(Status::INVALID_QUEUE_TYPE),
+            (
+                fctype::PROPERTY_GET
+                | fctype::PROPERTY_SET
+                | fctype::AUTHENTICATION_SEND
+                | fctype::AUTHENTICATION_RECEIVE,
+                _,
+            ) => Err(Status::INVALID_OPCODE),
             _ => Err(Status::INVALID_FIELD),
         }
+    }
+
+    /// What a write to CC makes the controller do.
+    fn property_set<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, effects: Effects) -> Plan {
+        if effects.reset {
+            self.reset(cx);
+        }
+        let Role::Admin(queue) = &mut self.role else { return Plan::Done(0) };
+        queue.controller.set_entry_sizes_fit(queue.properties.entry_sizes_fit());
+        if effects.enable {
+            queue.controller.enable();
+        }
+        if !effects.shut_down {
+            return Plan::Done(0);
+        }
+        if queue.controller.session().is_none() {
+            queue.properties.shut_down();
+            return Plan::Done(0);
+        }
+        Plan::Run { work: Work::Steps(Steps::FlushAll { after: 0 }), transfer_len: 0 }
     }
 
     /// Controller Level Reset. Base 2.1 §3.7.2: I/O queues end, events that were asked for are forgotten.
@@ -158,19 +190,6 @@ impl Connection {
         for id in parked {
             self.slots.free(id);
             self.advance_sq_head();
-        }
-    }
-
-    /// Aborts a command of this queue; Dword 0 of Abort's completion. Only what waits for an event can be waiting here.
-    fn abort(&mut self, cid: u16) -> u64 {
-        let Role::Admin(queue) = &mut self.role else { return ABORTED_NOTHING };
-        let parked = self.slots.find(cid).filter(|id| queue.events.unpark(*id));
-        match parked {
-            Some(id) => {
-                self.settle(id, Status::ABORT_REQUESTED, 0, 0);
-                0
-            }
-            None => ABORTED_NOTHING,
         }
     }
 

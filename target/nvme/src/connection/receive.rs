@@ -6,7 +6,7 @@ use holdfast_block::BlockPort;
 use super::{Connection, Context, Outgoing};
 use crate::framer::{Digests, Frame};
 use crate::limits::{MAXH2CDATA, PDU_COST};
-use crate::slots::{SlotId, State};
+use crate::slots::{SlotId, State, Tagged};
 use crate::status::Status;
 use crate::term::{Fatal, FatalStatus};
 use crate::wire::pdu::{DGST_DATA, DGST_HEADER, DataHeader, InitializeConnection, offset};
@@ -30,6 +30,8 @@ pub(super) enum Ingest {
     Transfer {
         slot: SlotId,
         last: bool,
+        /// Where in the transfer this PDU ends.
+        end: usize,
     },
 }
 
@@ -45,7 +47,7 @@ impl Connection {
             Frame::Command { sqe, data_len } => self.take_command(cx, sqe, data_len),
             Frame::HostData { header, last } => {
                 if let Err(fatal) = self.take_host_data(&header, last) {
-                    self.terminate(fatal);
+                    self.terminate(cx, fatal);
                 }
             }
             Frame::Data(bytes) => self.take_payload(cx, bytes),
@@ -70,8 +72,7 @@ impl Connection {
             return self.lose(cx);
         }
         let Some((id, fresh)) = self.slots.insert(sqe) else {
-            // More commands than the queue has entries: the host does not know its queue.
-            return self.terminate(Fatal::new(FatalStatus::PduSequence));
+            return self.overflow(cx);
         };
         let planned = if fresh { self.plan(cx, id, &sqe) } else { Err(Status::COMMAND_ID_CONFLICT.into()) };
         match planned {
@@ -109,27 +110,34 @@ impl Connection {
         self.ingest = Ingest::Capsule { slot: id, skip };
     }
 
-    /// §3.6.2.8 "Host to Controller Data Transfer PDU (H2CData)": of a command with an R2T, in order, within the R2T, and
-    /// the last one marked.
+    /// §3.3.2.2 "Host to Controller Command Data Buffer Transfers": of a command with an R2T, in order, within the R2T, and the
+    /// last one marked.
     fn take_host_data(&mut self, header: &DataHeader, last: bool) -> Result<(), Fatal> {
-        let named = self.slots.named(header.ttag.get().into());
-        let named = named.filter(|id| self.slots.get(*id).state == State::Transferring);
-        let id = named.ok_or(Fatal::field(offset::TTAG))?;
-        let slot = self.slots.get(id);
-        if slot.sqe.cid != header.cccid {
-            return Err(Fatal::field(offset::CCCID));
+        let (tag, cid) = (header.ttag.get(), header.cccid.get());
+        match self.slots.tagged(tag) {
+            Tagged::Open(id) => {
+                let slot = self.slots.get(id);
+                if slot.sqe.cid != header.cccid {
+                    return Err(Fatal::field(offset::CCCID));
+                }
+                let end = end_of(header, slot.progress, slot.transfer_len, last)?;
+                self.ingest = Ingest::Transfer { slot: id, last, end };
+            }
+            over => {
+                let Some(aborted) = self.aborted_r2ts.find(tag) else {
+                    let known = over == Tagged::Over { cid };
+                    let unexpected = Fatal::new(FatalStatus::PduSequence);
+                    return Err(if known { unexpected } else { Fatal::field(offset::TTAG) });
+                };
+                if aborted.cid != cid {
+                    return Err(Fatal::field(offset::CCCID));
+                }
+                aborted.progress = end_of(header, aborted.progress, aborted.transfer_len, last)?;
+                if last {
+                    self.aborted_r2ts.remove(tag);
+                }
+            }
         }
-        if header.length.get() > MAXH2CDATA {
-            return Err(Fatal::new(FatalStatus::DataLimitExceeded));
-        }
-        let at = usize::try_from(header.offset.get()).ok();
-        let end = at.zip(usize::try_from(header.length.get()).ok()).and_then(|(at, len)| at.checked_add(len));
-        let end =
-            end.filter(|end| *end <= slot.transfer_len).ok_or(Fatal::new(FatalStatus::DataOutOfRange))?;
-        if at != Some(slot.progress) || last != (end == slot.transfer_len) {
-            return Err(Fatal::new(FatalStatus::PduSequence));
-        }
-        self.ingest = Ingest::Transfer { slot: id, last };
         Ok(())
     }
 
@@ -173,7 +181,7 @@ impl Connection {
             Ingest::Idle => return,
             Ingest::Discard { then } => return self.send(then),
             Ingest::Capsule { slot, .. } => (slot, true),
-            Ingest::Transfer { slot, last } => (slot, last),
+            Ingest::Transfer { slot, last, .. } => (slot, last),
         };
         let slot = self.slots.get_mut(id);
         if damaged {
@@ -186,4 +194,18 @@ impl Connection {
             self.payload_complete(cx, id);
         }
     }
+}
+
+/// Where H2CData ends that has to go on at `progress` of a transfer.
+fn end_of(header: &DataHeader, progress: usize, transfer_len: usize, last: bool) -> Result<usize, Fatal> {
+    if header.length.get() > MAXH2CDATA {
+        return Err(Fatal::new(FatalStatus::DataLimitExceeded));
+    }
+    let at = usize::try_from(header.offset.get()).ok();
+    let end = at.zip(usize::try_from(header.length.get()).ok()).and_then(|(at, len)| at.checked_add(len));
+    let end = end.filter(|end| *end <= transfer_len).ok_or(Fatal::new(FatalStatus::DataOutOfRange))?;
+    if at != Some(progress) || last != (end == transfer_len) {
+        return Err(Fatal::new(FatalStatus::PduSequence));
+    }
+    Ok(end)
 }

@@ -48,12 +48,12 @@ impl Connection {
     }
 
     fn put_r2t<T: TransmitSink>(&mut self, id: SlotId, sink: &mut T) {
-        let slot = self.slots.get_mut(id);
-        slot.state = State::Transferring;
+        let tag = self.slots.tag(id, |tag| self.aborted_r2ts.contains(tag));
+        self.slots.get_mut(id).state = State::Transferring;
         let header = DataHeader {
             common: self.short_header(pdu_type::R2T, 0),
             cccid: self.slots.get(id).sqe.cid,
-            ttag: U16::new(id.get()),
+            ttag: U16::new(tag),
             offset: U32::ZERO,
             length: wire_len(self.slots.get(id).transfer_len),
             reserved: [0; 4],

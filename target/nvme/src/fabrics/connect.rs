@@ -66,6 +66,9 @@ impl From<Status> for Refused {
     }
 }
 
+/// HOSTID of a host that gives none.
+const NO_HOST_ID: [u8; 16] = [0; 16];
+
 /// A parameter in the submission queue entry that cannot be.
 fn bad_field(position: u16) -> Refused {
     Refused { status: Status::CONNECT_INVALID_PARAMETERS, result: u32::from(position) }
@@ -125,10 +128,15 @@ impl Asked<'_> {
             return Err(bad_data(offset::CNTLID));
         }
         if self.subnqn == DISCOVERY_NQN {
+            // Discovery wants no Host Identifier: it associates nobody with anything.
             let created = cx.directory.create(|_| Some(self.association(None)));
             return created.ok_or(Status::CONNECT_CONTROLLER_BUSY.into());
         }
         let subsystem = cx.exports.subsystem_by_nqn(self.subnqn).ok_or(bad_data(offset::SUBNQN))?;
+        // TREQ.ZHIDS of our discovery entries is 0.
+        if self.data.host_id == NO_HOST_ID {
+            return Err(bad_data(offset::HOSTID));
+        }
         let on_record = cx.exports.host_by_nqn(self.hostnqn).map(|host| host.id);
         let grant =
             cx.exports.access(subsystem, on_record).ok_or(Refused::from(Status::CONNECT_INVALID_HOST))?;
@@ -163,7 +171,8 @@ impl Asked<'_> {
         }
     }
 
-    /// An I/O queue has to name the controller of its admin queue, and everything that its admin queue named.
+    /// An I/O queue has to name the controller of its admin queue, and everything that its admin queue named. Only HOSTID may
+    /// be left out.
     fn io_queue<P: BlockPort>(&self, cx: &Context<'_, P>, qid: u16) -> Result<IoQueue, Refused> {
         let refused = bad_data(offset::CNTLID);
         // A controller that is gone: the host will have to start over, so it may try again.
@@ -176,13 +185,13 @@ impl Asked<'_> {
         if owner.hostnqn != self.hostnqn {
             return Err(bad_data(offset::HOSTNQN));
         }
-        if owner.host_id != self.data.host_id {
+        if self.data.host_id != NO_HOST_ID && owner.host_id != self.data.host_id {
             return Err(bad_data(offset::HOSTID));
         }
         let session = controller.session().cloned().ok_or(bad_field(offset::QID))?;
         let epoch = controller.connect_queue(qid).map_err(|refused| match refused {
-            QueueRefused::NotReady | QueueRefused::InUse => Refused::from(Status::COMMAND_SEQUENCE),
-            QueueRefused::Beyond => bad_field(offset::QID),
+            QueueRefused::InUse => Refused::from(Status::COMMAND_SEQUENCE),
+            QueueRefused::NotReady | QueueRefused::Beyond => bad_field(offset::QID),
         })?;
         Ok(IoQueue { controller, session, qid, epoch })
     }

@@ -29,13 +29,21 @@ pub(crate) struct Sqe {
 }
 const _: () = assert!(size_of::<Sqe>() == 64);
 
-/// PSDT 01b: SGLs. The only value that Fabrics allows and that we support.
+/// FUSE 11b is reserved.
+const FUSE_RESERVED: u8 = 0b11;
+/// PSDT 01b: SGLs. Base 2.1 §4.1.1 "Admin Command and I/O Command Common SQE Format" has all commands over Fabrics say so, also
+/// those without data.
 const PSDT_SGL: u8 = 0b01;
 
 impl Sqe {
     /// FUSE.
     pub(crate) fn fuse(&self) -> u8 {
         self.flags & 0b11
+    }
+
+    /// Whether FUSE has a value that is reserved on every queue.
+    pub(crate) fn has_reserved_fuse(&self) -> bool {
+        self.fuse() == FUSE_RESERVED
     }
 
     /// Whether the command says that its data is described by an SGL.

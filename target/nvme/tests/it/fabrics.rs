@@ -1,5 +1,6 @@
 //! Connect, properties, Disconnect.
 
+use holdfast_block::Operation;
 use holdfast_nvme::Disposition;
 
 use crate::host::{Host, Pdu, code, dnr, put, ranged, sgl, sqe};
@@ -29,6 +30,21 @@ fn parameters_that_cannot_be_are_pointed_at() {
     assert_eq!(refused(&mut world, admin, &unknown), (invalid, 256, 1));
     let static_id = Host::connect_data(0xfffe, SUBNQN, PLAIN_HOST);
     assert_eq!(refused(&mut world, admin, &static_id), (invalid, 16, 1));
+    for reserved in [0, 1, 0xfff0, 0xfffd] {
+        let data = Host::connect_data(reserved, SUBNQN, PLAIN_HOST);
+        assert_eq!(refused(&mut world, admin, &data), (invalid, 16, 1));
+    }
+    let mut hostless = good.clone();
+    hostless[..16].fill(0);
+    assert_eq!(refused(&mut world, admin, &hostless), (invalid, 0, 1));
+    for (at, position) in [(256, 256), (512, 512)] {
+        let mut endless = good.clone();
+        endless[at..at + 256].fill(b'n');
+        assert_eq!(refused(&mut world, admin, &endless), (invalid, position, 1));
+        let mut long = endless;
+        long[at + 224] = 0;
+        assert_eq!(refused(&mut world, admin, &long), (invalid, position, 1));
+    }
     let nameless = Host::connect_data(0xffff, SUBNQN, "");
     assert_eq!(refused(&mut world, admin, &nameless), (invalid, 512, 1));
     let mut format = admin;
@@ -90,6 +106,11 @@ fn an_io_queue_must_name_what_its_admin_queue_named() {
     let mut wrong = Host::connect_data(cntlid, SUBNQN, PLAIN_HOST);
     wrong[0] ^= 1;
     assert_eq!(refused(&mut world, connect, &wrong), (invalid, 0, 1));
+    let mut unnamed = Host::connect_data(cntlid, SUBNQN, PLAIN_HOST);
+    unnamed[..16].fill(0);
+    let mut io = Host::new(&world, 8);
+    io.initialize(&mut world, false, false);
+    assert_eq!(io.run(&mut world, connect, &unnamed).0, 0, "HOSTID may be left out");
     let good = Host::connect_data(cntlid, SUBNQN, PLAIN_HOST);
     assert_eq!(refused(&mut world, Host::connect_sqe(65, 31, 0), &good), (invalid, 42, 0));
 }
@@ -120,7 +141,7 @@ fn commands_wait_for_their_controller() {
     assert_eq!(host.run(&mut world, Host::connect_sqe(0, 31, 0), &data).0, 0);
     assert_eq!(code(host.run(&mut world, sqe(0x18, 0), &[]).0), (0, 0x0c));
     let io = Host::connect_data(1, SUBNQN, PLAIN_HOST);
-    assert_eq!(refused(&mut world, Host::connect_sqe(1, 31, 0), &io).0, (0, 0x0c));
+    assert_eq!(refused(&mut world, Host::connect_sqe(1, 31, 0), &io), ((1, 0x82), 42, 0));
 }
 
 #[test]
@@ -156,11 +177,125 @@ fn reset_ends_io_queues_and_the_controller_starts_anew() {
 }
 
 #[test]
-fn shutdown_is_complete_at_once() {
+fn a_shutdown_flushes_every_namespace_and_is_complete_then() {
     let mut world = World::new();
     let (mut admin, _) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
-    assert_eq!(admin.property_set(&mut world, 0x14, 0x0046_4001), 0);
+    world.port.stalled = true;
+    let mut shut_down = sqe(0x7f, 0);
+    put(&mut shut_down, 11, 0x14);
+    put(&mut shut_down, 12, 0x0046_4001);
+    let cid = admin.submit(&mut world, shut_down, &[]);
+    assert_eq!(admin.property_get(&mut world, 0x1c, 0), (0, 0b0101), "in progress");
+    world.port.stalled = false;
+    let answer = admin.pump(&mut world);
+    assert!(matches!(answer[..], [Pdu::Response { cid: answered, status: 0, .. }] if answered == cid));
     assert_eq!(admin.property_get(&mut world, 0x1c, 0), (0, 0b1001));
+    let flushed = world.port.log.iter().filter(|command| command.operation == Operation::Flush).count();
+    assert_eq!((flushed, world.port.live_tickets(), world.port.live_attachments()), (2, 0, 0));
+    assert_eq!(admin.property_set(&mut world, 0x14, 0x0046_0000), 0);
+    assert_eq!(admin.property_set(&mut world, 0x14, 0x0046_0001), 0);
+    assert_eq!(admin.property_get(&mut world, 0x1c, 0), (0, 1));
+}
+
+#[test]
+fn a_shutdown_that_cannot_flush_is_complete_all_the_same() {
+    let mut world = World::new();
+    let (mut admin, _) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
+    world.port.tickets_max = 0;
+    assert_eq!(admin.property_set(&mut world, 0x14, 0x0046_8001), 0);
+    assert_eq!(admin.property_get(&mut world, 0x1c, 0), (0, 0b1001));
+}
+
+#[test]
+fn io_queues_need_entry_sizes_and_the_admin_queue_does_not() {
+    let mut world = World::new();
+    let mut host = Host::new(&world, 1);
+    host.initialize(&mut world, false, false);
+    let data = Host::connect_data(0xffff, SUBNQN, PLAIN_HOST);
+    assert_eq!(host.run(&mut world, Host::connect_sqe(0, 31, 0), &data).0, 0);
+    assert_eq!(host.property_set(&mut world, 0x14, 1), 0);
+    assert_eq!(host.property_get(&mut world, 0x1c, 0), (0, 1));
+    let io = Host::connect_data(1, SUBNQN, PLAIN_HOST);
+    assert_eq!(refused(&mut world, Host::connect_sqe(1, 31, 0), &io), ((1, 0x82), 42, 0));
+    assert_eq!(host.property_set(&mut world, 0x14, 0x0046_0001), 0);
+    let mut queue = Host::new(&world, 2);
+    queue.initialize(&mut world, false, false);
+    assert_eq!(queue.run(&mut world, Host::connect_sqe(1, 31, 0), &io).0, 0);
+}
+
+#[test]
+fn fabrics_commands_belong_to_their_queues() {
+    let mut world = World::new();
+    let (mut admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
+    for (fctype, on_admin, on_io) in [
+        (0x00, None, Some((0, 0x01))),
+        (0x04, None, Some((0, 0x01))),
+        (0x05, Some((0, 0x01)), Some((0, 0x01))),
+        (0x06, Some((0, 0x01)), Some((0, 0x01))),
+        (0x02, Some((0, 0x02)), Some((0, 0x02))),
+        (0xff, Some((0, 0x02)), Some((0, 0x02))),
+    ] {
+        for (host, expected) in [(&mut admin, on_admin), (&mut io, on_io)] {
+            if let Some(expected) = expected {
+                assert_eq!(code(host.run(&mut world, sqe(0x7f, fctype), &[]).0), expected, "{fctype:#x}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_flags_of_fabrics_commands_are_not_looked_at() {
+    for flags in [0x00, 0x41, 0x83, 0xff] {
+        let mut world = World::new();
+        let mut host = Host::new(&world, 1);
+        host.initialize(&mut world, false, false);
+        let mut connect = Host::connect_sqe(0, 31, 0);
+        connect[1] = flags;
+        let data = Host::connect_data(0xffff, SUBNQN, PLAIN_HOST);
+        assert_eq!(host.run(&mut world, connect, &data).0, 0);
+    }
+}
+
+#[test]
+fn descriptors_and_pairs_that_no_command_may_have_are_invalid_fields() {
+    let mut world = World::new();
+    let (mut admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
+    for flags in [0x00, 0x80, 0xc0, 0x43] {
+        for (host, opcode) in [(&mut admin, 0x18), (&mut io, 0x00)] {
+            let mut command = sqe(opcode, PLAIN_NSID);
+            command[1] = flags;
+            assert_eq!(code(host.run(&mut world, command, &[]).0), (0, 0x02), "{flags:#x}");
+        }
+    }
+}
+
+#[test]
+fn no_connect_ends_with_invalid_field() {
+    let mut world = World::new();
+    let mut connect = Host::connect_sqe(0, 31, 0);
+    sgl(&mut connect, 0x5a, 0, 1024);
+    let data = Host::connect_data(0xffff, SUBNQN, PLAIN_HOST);
+    assert_eq!(refused(&mut world, connect, &data).0, (0, 0x0f), "data that no descriptor is about");
+    sgl(&mut connect, 0x5a, 0, 1023);
+    assert_eq!(refused(&mut world, connect, &[]).0, (0, 0x0f));
+    sgl(&mut connect, 0x40, 0, 1024);
+    assert_eq!(refused(&mut world, connect, &data).0, (0, 0x11));
+    sgl(&mut connect, 0x01, 4, 1024);
+    assert_eq!(refused(&mut world, connect, &data).0, (0, 0x0f));
+    sgl(&mut connect, 0x01, 1025, 1024);
+    assert_eq!(refused(&mut world, connect, &data).0, (0, 0x16));
+}
+
+#[test]
+fn connect_may_be_asked_for_its_data_and_tried_again() {
+    let mut world = World::new();
+    let mut host = Host::new(&world, 1);
+    host.initialize(&mut world, false, false);
+    let wrong = Host::connect_data(0xffff, "nqn.unknown", PLAIN_HOST);
+    assert_eq!(code(host.run_r2t(&mut world, Host::connect_sqe(0, 31, 0), &wrong, 512)), (1, 0x82));
+    let right = Host::connect_data(0xffff, SUBNQN, PLAIN_HOST);
+    assert_eq!(host.run_r2t(&mut world, Host::connect_sqe(0, 31, 0), &right, 512), 0);
+    assert_eq!(world.directory.controllers(), 1);
 }
 
 #[test]

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, and its numbers are its own"
 )]
 
+mod abort;
 mod admin;
 mod cost;
 mod events;

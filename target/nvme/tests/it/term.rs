@@ -305,7 +305,7 @@ fn the_hosts_own_term_request_closes_without_an_answer() {
 #[test]
 fn more_commands_than_the_queue_holds_end_the_connection() {
     let mut world = World::new();
-    let (_admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
+    let (mut admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
     world.port.stalled = true;
     let mut sqe = ranged(0x02, PLAIN_NSID, 0, 1, 0);
     sgl(&mut sqe, 0x5a, 0, 4096);
@@ -315,6 +315,9 @@ fn more_commands_than_the_queue_holds_end_the_connection() {
     assert_eq!(io.connection.disposition(), Disposition::Open);
     io.submit(&mut world, sqe, &[]);
     io.expect_term(&mut world, SEQUENCE, 0);
+    admin.connection.directory_changed(&mut world.context());
+    assert_eq!(admin.connection.disposition(), Disposition::CloseNow, "the association ends with it");
+    assert_eq!((world.directory.controllers(), world.sessions.list().len()), (0, 0));
     world.port.stalled = false;
     assert!(io.pump(&mut world).is_empty(), "nothing follows a C2HTermReq");
     io.close(&mut world);
