@@ -18,13 +18,20 @@ impl Shard {
         }
     }
 
-    /// Tells everybody when a controller has ended.
+    /// Tells everybody when a controller has ended, or when queues have something to do for each other.
     pub(super) fn watch_directory(&mut self) {
-        let generation = self.shared.directory.generation();
-        if generation == self.directory_seen {
+        let seen = self.directory_seen;
+        // Ends: a queue has something for another only once for each thing that was left for it.
+        loop {
+            let generation = self.shared.directory.generation();
+            if generation == self.directory_seen {
+                break;
+            }
+            self.directory_changed(generation);
+        }
+        if seen == self.directory_seen {
             return;
         }
-        self.directory_changed(generation);
         for core in 0..self.peers.len() {
             self.unsent.push((core, Mail::DirectoryChanged));
         }
