@@ -152,7 +152,8 @@ pub fn root_with_package(root_manifest: &str) -> Complaints {
 }
 
 /// The workspace forbids `unsafe_code`, and every crate takes the workspace's lints. A room where `unsafe` is allowed has
-/// the same lints written out, all but that one, and must explain each block.
+/// the same lints written out, all but that one, and must explain each block. A crate with such a room inside has them
+/// written out, too, and denies what the workspace forbids: the room is its one exception.
 pub fn loose_lints(files: &[SourceFile]) -> Complaints {
     let Some(root) = files.iter().find(|file| file.path == "Cargo.toml") else {
         return vec!["Cargo.toml: missing".to_owned()];
@@ -165,13 +166,17 @@ pub fn loose_lints(files: &[SourceFile]) -> Complaints {
     }
     for file in files.iter().filter(|file| file.path.ends_with("/Cargo.toml")) {
         let room = UNSAFE_ROOMS.iter().any(|room| file.is_in(room));
-        if !room {
+        let folder = file.path.trim_end_matches("Cargo.toml");
+        let around_room = UNSAFE_ROOMS.iter().any(|room| room.starts_with(folder));
+        if !room && !around_room {
             if section(&file.text, "lints") != Some(vec!["workspace = true"]) {
                 complaints.push(format!("{}: does not take the workspace's lints", file.path));
             }
             continue;
         }
-        let wanted = rust.iter().filter(|lint| **lint != UNSAFE_FORBIDDEN).chain([&UNSAFE_IN_FN]);
+        let denied = around_room.then_some(&UNSAFE_DENIED);
+        let wanted =
+            rust.iter().filter(|lint| **lint != UNSAFE_FORBIDDEN).chain([&UNSAFE_IN_FN]).chain(denied);
         complaints.extend(missing_lints(file, "lints.rust", wanted));
         complaints.extend(missing_lints(file, "lints.clippy", clippy.iter().chain([&UNSAFE_EXPLAINED])));
     }
@@ -179,6 +184,7 @@ pub fn loose_lints(files: &[SourceFile]) -> Complaints {
 }
 
 const UNSAFE_FORBIDDEN: &str = "unsafe_code = \"forbid\"";
+const UNSAFE_DENIED: &str = "unsafe_code = \"deny\"";
 const UNSAFE_IN_FN: &str = "unsafe_op_in_unsafe_fn = \"deny\"";
 const UNSAFE_EXPLAINED: &str = "undocumented_unsafe_blocks = \"deny\"";
 

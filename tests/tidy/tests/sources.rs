@@ -108,6 +108,11 @@ fn unsafe_code_outside_is_noticed() {
         rust("target/pi/src/a.rs", good),
     );
     tells_apart(rooms::unsafe_outside_rooms, rust("a/build.rs", bad), rust("target/reactor/src/a.rs", bad));
+    tells_apart(
+        rooms::unsafe_outside_rooms,
+        rust("target/pi/src/a.rs", bad),
+        rust("target/pi/src/simd/a.rs", bad),
+    );
 }
 
 #[test]

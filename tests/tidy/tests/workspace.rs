@@ -97,15 +97,20 @@ fn loose_lints_are_noticed() {
     let about = |root: &str, path: &str, text: &str| {
         manifests::loose_lints(&[SourceFile::example("Cargo.toml", root), SourceFile::example(path, text)])
     };
-    nothing_said(&about(ROOT, "target/pi/Cargo.toml", TAKEN));
+    let around_room = ROOM.replace("[lints.rust]\n", "[lints.rust]\nunsafe_code = \"deny\"\n");
+    nothing_said(&about(ROOT, "target/block/Cargo.toml", TAKEN));
     nothing_said(&about(ROOT, "target/reactor/Cargo.toml", ROOM));
+    nothing_said(&about(ROOT, "target/pi/Cargo.toml", &around_room));
 
-    assert_eq!(about(&ROOT.replace("forbid", "warn"), "target/pi/Cargo.toml", TAKEN).len(), 1);
-    assert_eq!(about(ROOT, "target/pi/Cargo.toml", "[package]\n").len(), 1);
-    assert_eq!(about(ROOT, "target/pi/Cargo.toml", "[lints.rust]\nunsafe_code = \"allow\"\n").len(), 1);
+    assert_eq!(about(&ROOT.replace("forbid", "warn"), "target/block/Cargo.toml", TAKEN).len(), 1);
+    assert_eq!(about(ROOT, "target/block/Cargo.toml", "[package]\n").len(), 1);
+    assert_eq!(about(ROOT, "target/block/Cargo.toml", "[lints.rust]\nunsafe_code = \"allow\"\n").len(), 1);
+    assert_eq!(about(ROOT, "target/block/Cargo.toml", ROOM).len(), 1);
     assert_eq!(about(ROOT, "target/pi/Cargo.toml", ROOM).len(), 1);
     for lint in ["undocumented_unsafe_blocks", "unsafe_op_in_unsafe_fn", "panic", "missing_docs"] {
         assert_eq!(about(ROOT, "target/reactor/Cargo.toml", &ROOM.replace(lint, "other")).len(), 1, "{lint}");
+        let loose = around_room.replace(lint, "other");
+        assert_eq!(about(ROOT, "target/pi/Cargo.toml", &loose).len(), 1, "{lint}");
     }
 }
 

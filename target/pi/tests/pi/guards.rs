@@ -1,7 +1,7 @@
 //! The three CRCs.
 
 use crate::{GUARDS, reference, small_formats};
-use holdfast_pi::{BlockGuard, Guard, GuardKind, guard_of, split};
+use holdfast_pi::{BlockGuard, Guard, GuardKind, guard_of, guards_of, split};
 use proptest::prelude::*;
 
 /// The byte patterns of NVM Command Set 1.1 Figures 150 and 155: zeros, ones, rising, falling.
@@ -109,5 +109,65 @@ proptest! {
                 prop_assert_eq!(guard.value(), guard_of(kind, &so_far));
             }
         }
+    }
+
+    #[test]
+    fn guards_of_several_blocks_are_those_of_each(
+        data in prop::collection::vec(any::<u8>(), 8192),
+        blocks in prop::collection::vec((0_usize..=4096, prop::sample::select(vec![0, 511, 512, 512, 512, 4096])), 0..11),
+        places in 0_usize..12,
+    ) {
+        let blocks: Vec<&[u8]> = blocks.iter().map(|(start, len)| &data[*start..start + len]).collect();
+        for kind in GUARDS {
+            let mut guards = vec![u64::MAX; places];
+            guards_of(kind, &blocks, &mut guards);
+            for (at, guard) in guards.iter().enumerate() {
+                let expected = blocks.get(at).map_or(u64::MAX, |block| reference::crc(kind, block));
+                prop_assert_eq!(*guard, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn guard_made_while_copying_is_the_guard_and_the_copy_is_whole(
+        pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..5000), 0..5),
+    ) {
+        for kind in GUARDS {
+            let mut guard = Guard::new(kind);
+            let all = pieces.concat();
+            let mut copy = vec![0; all.len()];
+            let mut room = copy.as_mut_slice();
+            for piece in &pieces {
+                let (to, rest) = room.split_at_mut(piece.len());
+                guard.copy(piece, to);
+                room = rest;
+            }
+            prop_assert_eq!(guard.take(), reference::crc(kind, &all));
+            prop_assert_eq!(copy, all);
+        }
+    }
+
+    #[test]
+    fn block_guard_copies_blocks_however_they_are_cut(
+        data in prop::collection::vec(any::<u8>(), 512 * 3),
+        cuts in prop::collection::vec(0_usize..=512 * 3, 0..5),
+    ) {
+        let [format, ..] = small_formats();
+        let mut cuts = cuts;
+        cuts.extend([0, data.len()]);
+        cuts.sort_unstable();
+        let mut guard = BlockGuard::new(format);
+        let mut copy = vec![0; data.len()];
+        for ends in cuts.windows(2) {
+            for piece in split(512, 0, ends[0], &data[ends[0]..ends[1]]) {
+                let start = piece.block as usize * 512 + piece.offset;
+                guard.copy_in(&piece, &mut copy[start..start + piece.bytes.len()]);
+                if piece.offset + piece.bytes.len() == 512 {
+                    let block = &data[start + piece.bytes.len() - 512..start + piece.bytes.len()];
+                    prop_assert_eq!(guard.finish(), reference::crc(GuardKind::Crc16, block));
+                }
+            }
+        }
+        prop_assert_eq!(copy, data);
     }
 }
