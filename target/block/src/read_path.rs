@@ -1,10 +1,13 @@
 //! Blocks on their way out: checked as the command asks, held against a Compare's payload, sent from
 //! where they lie.
 
-use holdfast_pi::{CheckPlan, Checked, Counts, Fault, Part, PiFormat, Tuple, check_tuple, guard_of, split};
+use holdfast_pi::{CheckPlan, Checked, Counts, Fault, Part, PiFormat, Tuple, check_tuple, guards_of, split};
 
 use crate::ticket::{Shape, Ticket, Work};
 use crate::{BlockError, SlotRef, Store, TransmitSink};
+
+/// Blocks whose guards are computed in one call. A multiple of what the kernels take at once.
+const GUARDS_AT_ONCE: usize = 8;
 
 /// A block of zeroes: what holes read as.
 const ZEROES: [u8; 4096] = [0; 4096];
@@ -22,12 +25,24 @@ pub(crate) fn check_stored<S: Store>(
         slots.iter().for_each(|_| counts.add(Checked::Unchecked));
         return Ok(counts);
     }
-    for (index, slot) in (0..).zip(slots) {
-        counts.add(check_one(store, shape, format, plan, index, *slot)?);
+    let mut indices = 0..;
+    for slots in slots.chunks(GUARDS_AT_ONCE) {
+        let mut guards = [0; GUARDS_AT_ONCE];
+        if plan.check_guard {
+            let mut blocks: [&[u8]; GUARDS_AT_ONCE] = [&[]; GUARDS_AT_ONCE];
+            for (block, slot) in blocks.iter_mut().zip(slots) {
+                *block = store.data(shape.volume, *slot).unwrap_or_default();
+            }
+            guards_of(format.guard(), blocks.get(..slots.len()).unwrap_or_default(), &mut guards);
+        }
+        for ((slot, guard), index) in slots.iter().zip(guards).zip(&mut indices) {
+            counts.add(check_one(store, shape, format, plan, index, *slot, guard)?);
+        }
     }
     Ok(counts)
 }
 
+/// Checks one stored block, whose guard was computed if the plan looks at it.
 fn check_one<S: Store>(
     store: &S,
     shape: &Shape,
@@ -35,6 +50,7 @@ fn check_one<S: Store>(
     plan: &CheckPlan,
     index: u32,
     slot: SlotRef,
+    guard: u64,
 ) -> Result<Checked, Fault> {
     if slot.is_hole() {
         return Ok(Checked::Escaped);
@@ -42,11 +58,6 @@ fn check_one<S: Store>(
     let record = store.record(shape.volume, slot);
     let tuple = record.tuple.get(..format.tuple_len()).and_then(|bytes| Tuple::decode(format, bytes));
     let tuple = tuple.unwrap_or(Tuple::all_ones(format));
-    let guard = if plan.check_guard {
-        guard_of(format.guard(), store.data(shape.volume, slot).unwrap_or_default())
-    } else {
-        tuple.guard
-    };
     check_tuple(format, plan, index, guard, &tuple)
 }
 

@@ -1,5 +1,5 @@
-//! Payload on its way in: copied once, straight into the reserved slots, its guards computed while the
-//! bytes are still in the cache, its tuples checked or made block by block.
+//! Payload on its way in: copied once, straight into the reserved slots, its guards computed in the same
+//! pass, its tuples checked or made block by block.
 
 use holdfast_pi::{
     BlockGuard, CheckPlan, Checked, Part, PiFormat, Piece, Tuple, check_tuple, make_tuple, split,
@@ -19,9 +19,16 @@ pub(crate) fn fill_slots<S: Store>(store: &mut S, ticket: &mut Ticket, host: Hos
         };
         match piece.part {
             Part::Data => {
-                copy_data(store, &shape, *slot, &piece);
-                if let Some(format) = shape.format {
-                    arrival.guard.get_or_insert_with(|| BlockGuard::new(format)).take_in(&piece);
+                let Some(room) = room_for(store, &shape, *slot, &piece) else {
+                    debug_assert!(false, "a reserved slot has room for its block");
+                    return;
+                };
+                match shape.format {
+                    Some(format) => {
+                        let guard = arrival.guard.get_or_insert_with(|| BlockGuard::new(format));
+                        guard.copy_in(&piece, room);
+                    }
+                    None => room.copy_from_slice(piece.bytes),
                 }
                 let complete = piece.offset + piece.bytes.len() == shape.block_len;
                 if complete && shape.wire_tuple_len == 0 {
@@ -81,13 +88,15 @@ fn bare_record(host: HostId) -> BlockRecord {
     BlockRecord { tuple: [0; 16], provenance: Provenance::Inserted, writer: Some(host) }
 }
 
-fn copy_data<S: Store>(store: &mut S, shape: &Shape, slot: SlotRef, piece: &Piece<'_>) {
-    let end = piece.offset + piece.bytes.len();
-    let room = store.data_mut(shape.volume, slot).and_then(|block| block.get_mut(piece.offset..end));
-    match room {
-        Some(room) => room.copy_from_slice(piece.bytes),
-        None => debug_assert!(false, "a reserved slot has room for its block"),
-    }
+/// Where a piece of data goes; as long as the piece.
+fn room_for<'a, S: Store>(
+    store: &'a mut S,
+    shape: &Shape,
+    slot: SlotRef,
+    piece: &Piece<'_>,
+) -> Option<&'a mut [u8]> {
+    let end = piece.offset.checked_add(piece.bytes.len())?;
+    store.data_mut(shape.volume, slot)?.get_mut(piece.offset..end)
 }
 
 /// Adds tuple bytes; true when the tuple is complete.

@@ -324,6 +324,24 @@ fn a_block_stored_unchecked_accuses_its_writer_not_its_reader_and_not_the_target
 }
 
 #[test]
+fn of_many_stored_blocks_the_lowest_bad_one_is_reported() {
+    let mut world = World::new(PiType::Type1, 512);
+    let a = world.attach(1, Enforce::Any);
+    for bad in 0..19 {
+        let mut wire = world.good(0, 19, 0);
+        wire[bad * 520 + 77] ^= 1;
+        wire[(bad + 9).min(18) * 520 + 5] ^= 1;
+        let unchecked = Command { plan: CheckPlan::none(), ..world.command(a, Operation::Write, 0, 19) };
+        let (ticket, result) = world.run(&unchecked, &wire);
+        world.service.release(ticket);
+        assert_eq!(result, Ok(()));
+        let error = world.read(a, 0, 19).unwrap_err();
+        assert!(matches!(error, BlockError::Protection(fault) if fault.block_index as usize == bad), "{bad}");
+        assert_eq!(world.read(a, 0, bad.max(1) as u32).is_ok(), bad > 0, "{bad}");
+    }
+}
+
+#[test]
 fn a_block_that_went_bad_in_the_targets_memory_is_the_targets_fault() {
     let mut world = World::new(PiType::Type1, 4096);
     let a = world.attach(1, Enforce::Any);
