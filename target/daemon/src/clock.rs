@@ -16,6 +16,12 @@ pub(crate) struct WallClock {
     refreshed_ms: Option<u64>,
 }
 
+/// Milliseconds since 1970-01-01 UTC, asked for now.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl WallClock {
     /// Takes the turn's time; true if it has moved.
     pub(crate) fn update(&mut self, now_us: u64) -> bool {
@@ -29,8 +35,7 @@ impl WallClock {
         self.unix_ms = self.unix_ms.saturating_add(elapsed_ms);
         let stale = self.refreshed_ms.is_none_or(|at| now_ms.saturating_sub(at) >= CLOCK_REFRESH_MS);
         if stale {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            self.unix_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+            self.unix_ms = unix_ms();
             self.refreshed_ms = Some(now_ms);
         }
         true

@@ -88,6 +88,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
             model: "Holdfast".to_owned(),
             firmware: env!("CARGO_PKG_VERSION").to_owned(),
             portals,
+            started_unix_seconds: clock::unix_ms() / 1000,
         })),
         hosts: Arc::new(HostBook::new(records.hosts()?, random_host_id)),
         sessions: Arc::new(SessionBook::default()),

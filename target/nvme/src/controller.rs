@@ -9,7 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use holdfast_block::{Session, SubsystemId};
 
+use crate::health::Health;
 use crate::limits::IO_QUEUES_MAX;
+use crate::subsystem::SubsystemState;
 
 const _: () = assert!(IO_QUEUES_MAX <= 64, "one bit of `queues` each");
 
@@ -28,6 +30,10 @@ pub(crate) struct Association {
 pub(crate) struct Controller {
     pub(crate) cntlid: u16,
     pub(crate) association: Association,
+    /// What it shares with the other controllers of its subsystem; of a discovery controller, nobody looks at it.
+    pub(crate) subsystem: Arc<SubsystemState>,
+    /// What its queues have moved, and what has failed.
+    pub(crate) health: Health,
     ready: AtomicBool,
     /// Goes up when the I/O queues end: a queue belongs to the epoch in which it was connected.
     epoch: AtomicU32,
@@ -78,10 +84,12 @@ pub(crate) enum QueueRefused {
 }
 
 impl Controller {
-    pub(crate) fn new(cntlid: u16, association: Association) -> Controller {
+    pub(crate) fn new(cntlid: u16, association: Association, subsystem: Arc<SubsystemState>) -> Controller {
         Controller {
             cntlid,
             association,
+            subsystem,
+            health: Health::default(),
             ready: AtomicBool::new(false),
             epoch: AtomicU32::new(0),
             queues: AtomicU64::new(0),
@@ -251,7 +259,7 @@ mod tests {
     fn controller() -> Controller {
         let association =
             Association { subnqn: String::new(), hostnqn: String::new(), host_id: [0; 16], subsystem: None };
-        Controller::new(1, association)
+        Controller::new(1, association, Arc::default())
     }
 
     #[test]

@@ -2,13 +2,17 @@
 //!
 //! Touched at Connect, at controller reset and when connections end; never per command.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use holdfast_block::SubsystemId;
+
 use crate::controller::{Association, Controller};
 use crate::limits::CONTROLLERS_MAX;
+use crate::subsystem::SubsystemState;
 
 /// Where the target listens.
 #[derive(Debug, Clone)]
@@ -30,6 +34,8 @@ pub struct DirectoryConfig {
     pub firmware: String,
     /// All portals, in the order of their numbers.
     pub portals: Vec<Portal>,
+    /// When the target started, in seconds since 1970-01-01 UTC: for power-on hours.
+    pub started_unix_seconds: u64,
 }
 
 /// All controllers.
@@ -41,10 +47,12 @@ pub struct Directory {
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Inner {
     last_cntlid: u16,
     controllers: Vec<Arc<Controller>>,
+    /// Of every subsystem that has had a controller. An administrator makes them, so they need no bound of ours.
+    subsystems: HashMap<SubsystemId, Arc<SubsystemState>>,
 }
 
 /// Highest CNTLID that may be given to a controller.
@@ -53,7 +61,7 @@ const CNTLID_MAX: u16 = 0xffef;
 impl Directory {
     /// A directory without controllers.
     pub fn new(config: DirectoryConfig) -> Directory {
-        let inner = Mutex::new(Inner { last_cntlid: 0, controllers: Vec::new() });
+        let inner = Mutex::new(Inner::default());
         Directory { config, generation: AtomicU64::new(0), inner }
     }
 
@@ -89,7 +97,10 @@ impl Directory {
                 break;
             }
         }
-        let controller = Arc::new(Controller::new(cntlid, associate(cntlid)?));
+        let association = associate(cntlid)?;
+        let subsystem = association.subsystem.as_ref().map(|(id, _)| *id);
+        let state = subsystem.map(|id| Arc::clone(inner.subsystems.entry(id).or_default()));
+        let controller = Arc::new(Controller::new(cntlid, association, state.unwrap_or_default()));
         inner.last_cntlid = cntlid;
         inner.controllers.push(Arc::clone(&controller));
         Some(controller)
@@ -98,6 +109,18 @@ impl Directory {
     /// The controller with this CNTLID.
     pub(crate) fn find(&self, cntlid: u16) -> Option<Arc<Controller>> {
         self.lock().controllers.iter().find(|controller| controller.cntlid == cntlid).cloned()
+    }
+
+    /// CNTLIDs of the controllers of a subsystem, in order, from `from` on.
+    pub(crate) fn controllers_of(&self, subsystem: SubsystemId, from: u16) -> Vec<u16> {
+        let inner = self.lock();
+        let of_subsystem = inner.controllers.iter().filter(|controller| {
+            controller.association.subsystem.as_ref().is_some_and(|(id, _)| *id == subsystem)
+        });
+        let mut ids: Vec<u16> =
+            of_subsystem.map(|controller| controller.cntlid).filter(|id| *id >= from).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Ends the I/O queues of a controller, which stays.

@@ -126,6 +126,7 @@ mod tests {
             model: String::new(),
             firmware: String::new(),
             portals: vec![portal("0.0.0.0:4420"), portal("[::]:4421")],
+            started_unix_seconds: 0,
         }
     }
 

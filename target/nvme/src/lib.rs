@@ -16,6 +16,8 @@
 //! | `io` | I/O commands to block commands, with their protection information |
 //! | `namespaces` | which volume a namespace is, and how it looks to this host |
 //! | `directory` | the controllers of all cores |
+//! | `subsystem` | what the controllers of one subsystem share: events to be kept, features of namespaces |
+//! | `health` | what a controller has moved, and what has failed |
 //!
 //! A connection carries one queue: the admin queue of a controller, one of its I/O queues, or the admin queue of a
 //! discovery controller. The queues of one controller may live on different cores; what they share is in
@@ -31,12 +33,14 @@ mod directory;
 mod discovery;
 mod fabrics;
 mod framer;
+mod health;
 mod io;
 mod limits;
 mod namespaces;
 mod sgl;
 mod slots;
 mod status;
+mod subsystem;
 mod term;
 mod wire;
 

@@ -75,8 +75,18 @@ pub(crate) const ASYNC_EVENTS_MAX: usize = 4;
 /// Most Abort commands at a time (ACL + 1): as many as may be on their way to I/O queues.
 pub(crate) const ABORTS_MAX: u8 = 4;
 
+/// Composite temperature: a nominal 25 °C, since nothing here has one of its own.
+pub(crate) const TEMPERATURE_KELVIN: u16 = 298;
+
 /// Entries of the error log (ELPE + 1).
 pub(crate) const ERROR_LOG_ENTRIES: u8 = 64;
+
+/// Bytes of the persistent event log of a subsystem, without its header. Each host may hold a copy while it reads.
+pub(crate) const EVENT_LOG_LEN_MAX: usize = 16 * 1024;
+
+/// PELS: the persistent event log, in units of 64 KiB.
+pub(crate) const EVENT_LOG_UNITS: u32 = 1;
+const _: () = assert!(EVENT_LOG_LEN_MAX + 512 <= 64 * 1024);
 
 /// Highest NSID.
 pub(crate) const NAMESPACES_MAX: u32 = 1024;

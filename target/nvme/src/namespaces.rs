@@ -10,6 +10,7 @@ use holdfast_block::{
 };
 use holdfast_pi::PiFormat;
 
+use crate::limits::NAMESPACES_MAX;
 use crate::status::Status;
 
 /// A namespace as its host sees it.
@@ -63,6 +64,12 @@ impl Namespaces {
         }
     }
 
+    /// Bytes of the blocks of a namespace in use.
+    pub(crate) fn block_len(&self, nsid: u32) -> Option<usize> {
+        let at = self.mapped.binary_search_by_key(&nsid, |mapped| mapped.nsid).ok()?;
+        self.mapped.get(at).map(|mapped| mapped.volume.block_len)
+    }
+
     /// Follows a change of the exports. `None`: this host has no access any more.
     pub(crate) fn follow<P: BlockPort>(
         &mut self,
@@ -94,6 +101,8 @@ impl Namespaces {
     }
 }
 
+/// Base 2.1 §3.2.1.2 "Valid and Invalid NSIDs" and §4.1.1 "Common Command Format": an NSID that cannot be is an invalid namespace,
+/// one that is not in use is an invalid field.
 fn attach<P: BlockPort>(
     port: &mut P,
     exports: &Exports,
@@ -101,7 +110,10 @@ fn attach<P: BlockPort>(
     nsid: u32,
 ) -> Result<Mapped, Status> {
     let (subsystem, grant) = access(exports, session).ok_or(Status::INVALID_NAMESPACE)?;
-    let Namespace { volume, .. } = *subsystem.namespaces.get(&nsid).ok_or(Status::INVALID_NAMESPACE)?;
+    if nsid == 0 || nsid > NAMESPACES_MAX {
+        return Err(Status::INVALID_NAMESPACE);
+    }
+    let Namespace { volume, .. } = *subsystem.namespaces.get(&nsid).ok_or(Status::INACTIVE_NAMESPACE)?;
     let request = AttachRequest {
         session: Arc::clone(session),
         volume: volume.id,

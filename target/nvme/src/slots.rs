@@ -7,7 +7,7 @@
 //! The transfer tag of an R2T (NVMe/TCP 1.1 §3.6.2.10) is the slot's number and a count of the slot's R2Ts, so that data for
 //! an earlier one is told from data for the present one.
 
-use holdfast_block::{Command, TicketId};
+use holdfast_block::{Command, Lba, TicketId};
 use zerocopy::FromZeros;
 
 use crate::io::Steps;
@@ -78,6 +78,8 @@ pub(crate) struct Slot {
     /// Payload of commands that the block layer does not see, or the data of a reply.
     pub(crate) staging: Vec<u8>,
     pub(crate) status: Status,
+    /// The lowest block with an error, where the failure lies in one.
+    pub(crate) failed_lba: Option<Lba>,
     /// Dwords 0 and 1 of the completion.
     pub(crate) result: u64,
     /// In the CID buckets. Not so for the answer to a command whose CID was taken.
@@ -267,6 +269,7 @@ impl Slot {
             damaged: false,
             staging: Vec::new(),
             status: Status::SUCCESS,
+            failed_lba: None,
             result: 0,
             listed: false,
             next: NONE,

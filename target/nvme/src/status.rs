@@ -3,50 +3,66 @@
 use holdfast_block::{BlockError, Operation};
 use holdfast_pi::Tag;
 
-/// Status Code Type, Status Code and Do Not Retry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Status Code Type, Status Code and Do Not Retry; and, for the error log, which part of the command is wrong. Two that differ
+/// in that alone are equal.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Status {
     code_type: u8,
     code: u8,
     do_not_retry: bool,
+    location: u16,
 }
+
+impl PartialEq for Status {
+    fn eq(&self, other: &Status) -> bool {
+        self.to_wire() == other.to_wire()
+    }
+}
+
+impl Eq for Status {}
+
+/// Parameter Error Location of an error that is in no part of the command.
+const NOWHERE: u16 = 0xffff;
 
 const GENERIC: u8 = 0;
 const COMMAND_SPECIFIC: u8 = 1;
 const MEDIA: u8 = 2;
 
 const fn fatal(code_type: u8, code: u8) -> Status {
-    Status { code_type, code, do_not_retry: true }
+    Status { code_type, code, do_not_retry: true, location: NOWHERE }
 }
 
 const fn again(code_type: u8, code: u8) -> Status {
-    Status { code_type, code, do_not_retry: false }
+    Status { code_type, code, do_not_retry: false, location: NOWHERE }
 }
 
 impl Status {
     pub(crate) const SUCCESS: Status = again(GENERIC, 0x00);
-    pub(crate) const INVALID_OPCODE: Status = fatal(GENERIC, 0x01);
+    pub(crate) const INVALID_OPCODE: Status = fatal(GENERIC, 0x01).at(0);
     pub(crate) const INVALID_FIELD: Status = fatal(GENERIC, 0x02);
-    pub(crate) const COMMAND_ID_CONFLICT: Status = fatal(GENERIC, 0x03);
+    pub(crate) const COMMAND_ID_CONFLICT: Status = fatal(GENERIC, 0x03).at(2);
     pub(crate) const INTERNAL_ERROR: Status = again(GENERIC, 0x06);
     pub(crate) const ABORT_REQUESTED: Status = again(GENERIC, 0x07);
     pub(crate) const ABORTED_BY_QUEUE_DELETION: Status = again(GENERIC, 0x08);
-    pub(crate) const INVALID_NAMESPACE: Status = fatal(GENERIC, 0x0b);
+    pub(crate) const INVALID_NAMESPACE: Status = fatal(GENERIC, 0x0b).at(4);
+    /// Invalid Field in Command, for an NSID that could be and is not in use.
+    pub(crate) const INACTIVE_NAMESPACE: Status = Status::INVALID_FIELD.at(4);
     pub(crate) const COMMAND_SEQUENCE: Status = fatal(GENERIC, 0x0c);
-    pub(crate) const DATA_SGL_LENGTH: Status = fatal(GENERIC, 0x0f);
-    pub(crate) const SGL_DESCRIPTOR_TYPE: Status = fatal(GENERIC, 0x11);
-    pub(crate) const SGL_OFFSET: Status = fatal(GENERIC, 0x16);
+    pub(crate) const DATA_SGL_LENGTH: Status = fatal(GENERIC, 0x0f).at(32);
+    pub(crate) const SGL_DESCRIPTOR_TYPE: Status = fatal(GENERIC, 0x11).at(39);
+    pub(crate) const SGL_OFFSET: Status = fatal(GENERIC, 0x16).at(24);
     pub(crate) const COMMAND_INTERRUPTED: Status = again(GENERIC, 0x21);
     pub(crate) const TRANSIENT_TRANSPORT: Status = again(GENERIC, 0x22);
-    pub(crate) const LBA_OUT_OF_RANGE: Status = fatal(GENERIC, 0x80);
+    pub(crate) const LBA_OUT_OF_RANGE: Status = fatal(GENERIC, 0x80).at(40);
     pub(crate) const CAPACITY_EXCEEDED: Status = fatal(GENERIC, 0x81);
     pub(crate) const NAMESPACE_NOT_READY: Status = again(GENERIC, 0x82);
 
     pub(crate) const ABORT_LIMIT: Status = fatal(COMMAND_SPECIFIC, 0x03);
     pub(crate) const ASYNC_EVENT_LIMIT: Status = fatal(COMMAND_SPECIFIC, 0x05);
-    pub(crate) const INVALID_LOG_PAGE: Status = fatal(COMMAND_SPECIFIC, 0x09);
-    pub(crate) const FEATURE_NOT_SAVEABLE: Status = fatal(COMMAND_SPECIFIC, 0x0d);
-    pub(crate) const FEATURE_NOT_CHANGEABLE: Status = fatal(COMMAND_SPECIFIC, 0x0e);
+    pub(crate) const INVALID_LOG_PAGE: Status = fatal(COMMAND_SPECIFIC, 0x09).at(40);
+    pub(crate) const FEATURE_NOT_SAVEABLE: Status = fatal(COMMAND_SPECIFIC, 0x0d).at(43);
+    pub(crate) const FEATURE_NOT_PER_NAMESPACE: Status = fatal(COMMAND_SPECIFIC, 0x0f).at(4);
+    pub(crate) const INVALID_COMMAND_SET: Status = fatal(COMMAND_SPECIFIC, 0x2c).at(47);
     pub(crate) const CONNECT_INCOMPATIBLE_FORMAT: Status = fatal(COMMAND_SPECIFIC, 0x80);
     pub(crate) const CONNECT_CONTROLLER_BUSY: Status = again(COMMAND_SPECIFIC, 0x81);
     pub(crate) const CONNECT_INVALID_PARAMETERS: Status = fatal(COMMAND_SPECIFIC, 0x82);
@@ -69,7 +85,7 @@ impl Status {
                     Tag::Ref => 0x84,
                     Tag::Storage => 0x88,
                 };
-                Status { code_type: MEDIA, code, do_not_retry: matches!(operation, Operation::Write) }
+                if matches!(operation, Operation::Write) { fatal(MEDIA, code) } else { again(MEDIA, code) }
             }
             BlockError::InvalidProtection => Status::INVALID_PROTECTION,
             BlockError::Miscompare => Status::MISCOMPARE,
@@ -84,7 +100,39 @@ impl Status {
 
     /// The same without Do Not Retry: for what another attempt may find different.
     pub(crate) const fn retryable(self) -> Status {
-        again(self.code_type, self.code)
+        Status { do_not_retry: false, ..self }
+    }
+
+    /// The same, known to be about the parameter that begins at this byte of the command.
+    pub(crate) const fn at(self, byte: u8) -> Status {
+        // Lossless: `From` cannot be used in a constant.
+        Status { location: byte as u16, ..self }
+    }
+
+    /// As [`Status::at`], for a parameter that begins within a byte.
+    pub(crate) const fn at_bit(self, byte: u8, bit: u8) -> Status {
+        Status { location: (byte as u16) | ((bit as u16 & 0b111) << 8), ..self }
+    }
+
+    /// Parameter Error Location. Base 2.1 §5.1.12.1.2 "Error Information (Log Page Identifier 01h)".
+    pub(crate) fn location(self) -> u16 {
+        self.location
+    }
+
+    /// Whether it belongs into the error log: not so what the host brought about itself, or what passes by itself.
+    pub(crate) fn is_logged(self) -> bool {
+        let passing = [
+            Status::SUCCESS,
+            Status::ABORT_REQUESTED,
+            Status::ABORTED_BY_QUEUE_DELETION,
+            Status::COMMAND_INTERRUPTED,
+        ];
+        !passing.contains(&self)
+    }
+
+    /// Whether data was found damaged, by a check or by the medium.
+    pub(crate) fn is_damage(self) -> bool {
+        self.code_type == MEDIA && self != Status::MISCOMPARE
     }
 
     pub(crate) fn is_success(self) -> bool {

@@ -34,8 +34,8 @@ fn tuple_of_a_guest_is_stored_byte_for_byte() -> Result<()> {
         .finish()?;
     let tuple: String = good.iter().skip(BLOCK_BYTES).map(|byte| format!("{byte:02x}")).collect();
     ensure!(results.text("tuple")? == tuple, "{} instead of {tuple}", results.text("tuple")?);
-    // DNR, status code type 2h, status code 82h: End-to-end Guard Check Error.
-    ensure!(results.text("refused_status")? == "0x4282", "{}", results.text("refused_status")?);
+    // DNR, More (the error log has an entry), status code type 2h, status code 82h: End-to-end Guard Check Error.
+    ensure!(results.text("refused_status")? == "0x6282", "{}", results.text("refused_status")?);
 
     let seen = eventually(COUNTERS_LIMIT, "the guard error's counter", || {
         let counters = appliance.counters("raw-host", &share)?;

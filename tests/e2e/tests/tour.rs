@@ -53,7 +53,7 @@ fn the_tour_in_the_readme_is_true() -> Result<()> {
     show(&appliance, "grant set s1 web1 --view pi")?;
     guest.go_on()?;
     let results = guest.finish()?;
-    ensure!(results.text("random")? == "0x4282", "{}", results.text("random")?);
+    ensure!(results.text("random")? == "0x6282", "{}", results.text("random")?);
     ensure!(results.text("zeros")? == "0x4284", "{}", results.text("zeros")?);
 
     let found =

@@ -6,11 +6,13 @@ use std::collections::VecDeque;
 
 use crate::limits::{ASYNC_EVENTS_MAX, CHANGED_NAMESPACES_MAX};
 use crate::slots::SlotId;
-use crate::wire::log::lid;
+use crate::wire::log::{WARNING_TEMPERATURE, lid};
 
 /// What can happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
+    /// SMART / Health: a temperature threshold is reached.
+    Temperature,
     /// Namespace Attribute Changed.
     NamespaceAttribute,
     /// Discovery Log Page Change.
@@ -18,29 +20,32 @@ pub(crate) enum Event {
 }
 
 impl Event {
-    const ALL: [Event; 2] = [Event::NamespaceAttribute, Event::DiscoveryLog];
+    const ALL: [Event; 3] = [Event::Temperature, Event::NamespaceAttribute, Event::DiscoveryLog];
 
     /// The bit in Asynchronous Event Configuration that lets it through. Base 2.1 §5.1.25.1.6.
     fn enable_bit(self) -> u32 {
         match self {
+            Event::Temperature => u32::from(WARNING_TEMPERATURE),
             Event::NamespaceAttribute => 1 << 8,
             Event::DiscoveryLog => 1 << 31,
         }
     }
 
-    /// Dword 0 of the completion: type Notice (2h), information, log page.
+    /// Dword 0 of the completion: type (1h SMART / Health Status, 2h Notice), information, log page.
     fn completion(self) -> u32 {
-        let (information, page) = match self {
-            Event::NamespaceAttribute => (0x00, lid::CHANGED_NAMESPACES),
-            Event::DiscoveryLog => (0xf0, lid::DISCOVERY),
+        let (kind, information, page) = match self {
+            Event::Temperature => (0x1, 0x01, lid::SMART),
+            Event::NamespaceAttribute => (0x2, 0x00, lid::CHANGED_NAMESPACES),
+            Event::DiscoveryLog => (0x2, 0xf0, lid::DISCOVERY),
         };
-        0x2 | (information << 8) | (u32::from(page) << 16)
+        kind | (information << 8) | (u32::from(page) << 16)
     }
 
     fn bit(self) -> u8 {
         match self {
             Event::NamespaceAttribute => 1,
             Event::DiscoveryLog => 2,
+            Event::Temperature => 4,
         }
     }
 }

@@ -1,8 +1,14 @@
 //! Admin commands. Base 2.1 §5 "Admin Command Set".
 
 pub(crate) mod events;
+mod feature_values;
 mod features;
 mod identify;
+mod identify_controller;
+mod identify_namespace;
+mod log_effects;
+mod log_events;
+mod log_health;
 mod log_page;
 
 use std::net::SocketAddr;
@@ -16,10 +22,12 @@ use crate::fabrics::properties::Properties;
 use crate::limits::{DISCOVERY_IDLE_MS, KEEP_ALIVE_GRANULARITY_MS};
 use crate::namespaces::access;
 use crate::status::Status;
+use crate::subsystem::Moment;
 use crate::wire::sqe::Sqe;
 
 use events::{Event, Events};
-use features::Features;
+use feature_values::Features;
+use log_events::EventReport;
 
 /// Opcodes.
 pub(crate) mod opcode {
@@ -43,6 +51,8 @@ pub(crate) struct AdminQueue {
     pub(crate) features: Features,
     pub(crate) events: Events,
     pub(crate) keep_alive: KeepAlive,
+    /// The persistent event log, as the host is reading it.
+    event_report: Option<EventReport>,
     known: Known,
 }
 
@@ -126,14 +136,16 @@ impl AdminQueue {
     ) -> AdminQueue {
         let keep_alive = KeepAlive::new(controller.is_discovery(), kato_ms, cx.now_ms);
         let known = known(cx, &controller);
+        keep_events(cx, &controller);
         AdminQueue {
             controller,
             local,
             portal,
             properties: Properties::default(),
-            features: Features::default(),
+            features: Features::new(cx.now_ms),
             events: Events::default(),
             keep_alive,
+            event_report: None,
             known,
         }
     }
@@ -150,7 +162,7 @@ impl AdminQueue {
             opcode::IDENTIFY => identify::execute(cx, self, sqe),
             opcode::GET_LOG_PAGE => log_page::execute(cx, self, sqe),
             opcode::SET_FEATURES => features::set(cx, self, sqe),
-            opcode::GET_FEATURES => features::get(self, sqe),
+            opcode::GET_FEATURES => features::get(cx, self, sqe),
             opcode::ABORT if !discovery => {
                 let [sqid_low, sqid_high, cid_low, cid_high] = sqe.cdw10.to_bytes();
                 Ok(AdminPlan::Abort {
@@ -169,18 +181,37 @@ impl AdminQueue {
     }
 
     /// Goes on with a command whose payload has come.
-    pub(crate) fn collected(&mut self, sqe: &Sqe, payload: &[u8]) -> Result<AdminPlan, Status> {
+    pub(crate) fn collected<P: BlockPort>(
+        &mut self,
+        cx: &Context<'_, P>,
+        sqe: &Sqe,
+        payload: &[u8],
+    ) -> Result<AdminPlan, Status> {
         match sqe.opcode {
-            opcode::SET_FEATURES => features::set_with_data(self, sqe, payload),
+            opcode::SET_FEATURES => features::set_with_data(cx, self, sqe, payload),
             _ => Err(Status::INVALID_OPCODE),
         }
     }
 
     /// Forgets what a controller reset makes it forget. Base 2.1 §3.7.2 "Controller Level Reset".
     pub(crate) fn reset<P: BlockPort>(&mut self, cx: &Context<'_, P>) {
-        self.features = Features::default();
+        if !self.controller.is_discovery() {
+            let moment = Moment::now(cx, self.controller.cntlid);
+            let health = log_health::smart(cx, self);
+            self.controller.subsystem.controller_reset(moment, &cx.directory.config().firmware, &health);
+        }
+        self.controller.health.reset();
+        self.features = Features::new(cx.now_ms);
         self.events.reset();
+        self.event_report = None;
         self.known = known(cx, &self.controller);
+    }
+
+    /// Tells the host that a temperature threshold is reached, if it is.
+    fn look_at_temperature(&mut self) {
+        if self.features.is_temperature_reached() {
+            self.events.raise(Event::Temperature, self.features.async_events());
+        }
     }
 
     /// Follows a change of the exports. `None`: the host has lost its access.
@@ -188,6 +219,7 @@ impl AdminQueue {
         if let Some(session) = self.controller.session() {
             access(cx.exports, session)?;
         }
+        keep_events(cx, &self.controller);
         let now = known(cx, &self.controller);
         if let (Known::Namespaces(before), Known::Namespaces(after)) = (&self.known, &now) {
             let gone = before.iter().filter(|entry| !after.contains(entry));
@@ -204,6 +236,16 @@ impl AdminQueue {
         }
         self.known = now;
         Some(())
+    }
+}
+
+/// Lets the persistent event log of the controller's subsystem follow the exports.
+fn keep_events<P: BlockPort>(cx: &Context<'_, P>, controller: &Controller) {
+    let subsystem = controller.session().and_then(|session| cx.exports.subsystem(session.subsystem));
+    if let Some(subsystem) = subsystem {
+        let moment = Moment::now(cx, controller.cntlid);
+        let firmware = &cx.directory.config().firmware;
+        controller.subsystem.follow(cx.exports.revision(), subsystem, moment, firmware);
     }
 }
 

@@ -23,7 +23,10 @@ impl Connection {
         data_len: usize,
     ) {
         match plan {
-            Plan::Done(result) => self.settle(id, Status::SUCCESS, result, data_len),
+            Plan::Done(result) => {
+                self.settle(id, Status::SUCCESS, result, data_len);
+                self.tell_events();
+            }
             Plan::Reply { data, len } => self.reply(id, data, len, data_len),
             // Bytes behind an Abort, like all that no descriptor is about, are passed over.
             Plan::Ask => self.slots.get_mut(id).state = State::Asking,
@@ -253,6 +256,10 @@ impl Connection {
             debug_assert!(false, "a completion of no command of this connection");
             return cx.port.release(completion.ticket);
         };
+        match completion.result {
+            Ok(()) => self.count(id),
+            Err(error) => self.find_failed_block(id, error),
+        }
         let slot = self.slots.get_mut(id);
         let (operation, is_row) = match slot.work {
             Work::Block(command) => (command.operation, false),

@@ -12,6 +12,7 @@
 mod cost;
 mod end;
 mod execute;
+mod failure;
 mod plan;
 mod receive;
 mod transmit;
@@ -329,6 +330,7 @@ impl Connection {
                 }
             }
             Role::Io(queue) => {
+                queue.controller.health.close_queue(&queue.traffic);
                 if queue.controller.disconnect_queue(queue.qid, queue.epoch) {
                     cx.directory.wake();
                 }

@@ -99,7 +99,7 @@ impl Connection {
         match &mut self.role {
             Role::None => Err(Status::COMMAND_SEQUENCE.into()),
             Role::Admin(queue) => {
-                let plan = queue.collected(sqe, payload)?;
+                let plan = queue.collected(cx, sqe, payload)?;
                 Ok(self.carry_out(cx, id, plan)?)
             }
             Role::Io(queue) => {

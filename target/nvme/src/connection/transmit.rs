@@ -5,6 +5,7 @@ use holdfast_block::{BlockPort, TransmitSink};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
 
+use super::failure::STATUS_MORE;
 use super::plan::NO_FLOW_CONTROL;
 use super::{Connection, Context, Outgoing};
 use crate::digest::{DIGEST_LEN, Digest, digest_of};
@@ -84,7 +85,8 @@ impl Connection {
         }
         self.advance_sq_head();
         if !silent {
-            self.put_response(id, sink);
+            let more = self.record_failure(cx, id);
+            self.put_response(id, more, sink);
         }
         self.finish(id);
         len
@@ -152,7 +154,8 @@ impl Connection {
         }
     }
 
-    fn put_response<T: TransmitSink>(&self, id: SlotId, sink: &mut T) {
+    /// `more`: there is more about it in the error log.
+    fn put_response<T: TransmitSink>(&self, id: SlotId, more: bool, sink: &mut T) {
         let slot = self.slots.get(id);
         let connects = slot.sqe.opcode == OPCODE_FABRICS && slot.sqe.fctype() == fctype::CONNECT;
         let sqhd = match (self.flow_control, connects) {
@@ -167,7 +170,7 @@ impl Connection {
                 sqhd: U16::new(sqhd),
                 sqid: U16::ZERO,
                 cid: slot.sqe.cid,
-                status: U16::new(slot.status.to_wire()),
+                status: U16::new(slot.status.to_wire() | if more { STATUS_MORE } else { 0 }),
             },
         };
         self.put_header(response.as_bytes(), sink);

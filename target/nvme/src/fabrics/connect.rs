@@ -13,6 +13,7 @@ use crate::admin::AdminQueue;
 use crate::connection::Context;
 use crate::controller::{Association, Controller, QueueRefused};
 use crate::framer::Digests;
+use crate::health::Traffic;
 use crate::limits::{NQN_LEN_MAX, QUEUE_ENTRIES_MAX};
 use crate::status::Status;
 use crate::wire::connect::{CNTLID_DYNAMIC, ConnectData, ConnectFields, offset};
@@ -42,6 +43,8 @@ pub(crate) struct IoQueue {
     pub(crate) session: Arc<Session>,
     pub(crate) qid: u16,
     pub(crate) epoch: u32,
+    /// What it moves.
+    pub(crate) traffic: Arc<Traffic>,
 }
 
 /// A queue, and what was agreed for it.
@@ -193,7 +196,8 @@ impl Asked<'_> {
             QueueRefused::InUse => Refused::from(Status::COMMAND_SEQUENCE),
             QueueRefused::NotReady | QueueRefused::Beyond => bad_field(offset::QID),
         })?;
-        Ok(IoQueue { controller, session, qid, epoch })
+        let traffic = controller.health.open_queue();
+        Ok(IoQueue { controller, session, qid, epoch, traffic })
     }
 }
 

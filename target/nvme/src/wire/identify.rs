@@ -3,10 +3,32 @@
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::sqe::Sqe;
+
 /// Bytes of every Identify data structure.
 pub(crate) const IDENTIFY_LEN: usize = 4096;
 
-/// CNS values.
+/// CSI of the NVM command set.
+pub(crate) const CSI_NVM: u8 = 0;
+
+/// An Identify.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IdentifyFields {
+    pub(crate) cns: u8,
+    pub(crate) cntid: u16,
+    /// CSI.
+    pub(crate) command_set: u8,
+}
+
+impl IdentifyFields {
+    pub(crate) fn of(sqe: &Sqe) -> IdentifyFields {
+        let [cns, _, low, high] = sqe.cdw10.to_bytes();
+        let [.., command_set] = sqe.cdw11.to_bytes();
+        IdentifyFields { cns, cntid: u16::from_le_bytes([low, high]), command_set }
+    }
+}
+
+/// CNS values. Base 2.1 §5.1.13.1 "Command Processing".
 pub(crate) mod cns {
     pub(crate) const NAMESPACE: u8 = 0x00;
     pub(crate) const CONTROLLER: u8 = 0x01;
@@ -16,6 +38,14 @@ pub(crate) mod cns {
     pub(crate) const CONTROLLER_OF_COMMAND_SET: u8 = 0x06;
     pub(crate) const ACTIVE_NAMESPACES_OF_COMMAND_SET: u8 = 0x07;
     pub(crate) const INDEPENDENT_NAMESPACE: u8 = 0x08;
+    pub(crate) const ALLOCATED_NAMESPACES: u8 = 0x10;
+    pub(crate) const ALLOCATED_NAMESPACE: u8 = 0x11;
+    pub(crate) const ATTACHED_CONTROLLERS: u8 = 0x12;
+    pub(crate) const CONTROLLERS: u8 = 0x13;
+    pub(crate) const ALLOCATED_NAMESPACES_OF_COMMAND_SET: u8 = 0x1a;
+    pub(crate) const ALLOCATED_NAMESPACE_OF_COMMAND_SET: u8 = 0x1b;
+    pub(crate) const COMMAND_SETS: u8 = 0x1c;
+    pub(crate) const ALLOCATED_INDEPENDENT_NAMESPACE: u8 = 0x1f;
 }
 
 /// The controller. Fields that are always zero here are left unnamed.
@@ -36,7 +66,9 @@ pub(crate) struct IdentifyController {
     pub(crate) ctratt: U32,
     zero_100: [u8; 11],
     pub(crate) controller_type: u8,
-    zero_112: [u8; 144],
+    zero_112: [u8; 141],
+    pub(crate) subsystem_report: u8,
+    zero_254: [u8; 2],
     pub(crate) oacs: U16,
     pub(crate) abort_limit: u8,
     pub(crate) async_event_limit: u8,
@@ -45,7 +77,9 @@ pub(crate) struct IdentifyController {
     pub(crate) error_log_entries: u8,
     zero_263: [u8; 57],
     pub(crate) keep_alive_support: U16,
-    zero_322: [u8; 190],
+    zero_322: [u8; 30],
+    pub(crate) persistent_event_log_units: U32,
+    zero_356: [u8; 156],
     pub(crate) sqes: u8,
     pub(crate) cqes: u8,
     pub(crate) maxcmd: U16,
@@ -70,7 +104,9 @@ pub(crate) struct IdentifyController {
 const _: () = assert!(size_of::<IdentifyController>() == IDENTIFY_LEN);
 const _: () = assert!(std::mem::offset_of!(IdentifyController, cmic) == 76);
 const _: () = assert!(std::mem::offset_of!(IdentifyController, controller_type) == 111);
+const _: () = assert!(std::mem::offset_of!(IdentifyController, subsystem_report) == 253);
 const _: () = assert!(std::mem::offset_of!(IdentifyController, oacs) == 256);
+const _: () = assert!(std::mem::offset_of!(IdentifyController, persistent_event_log_units) == 352);
 const _: () = assert!(std::mem::offset_of!(IdentifyController, keep_alive_support) == 320);
 const _: () = assert!(std::mem::offset_of!(IdentifyController, sqes) == 512);
 const _: () = assert!(std::mem::offset_of!(IdentifyController, volatile_write_cache) == 525);
@@ -78,6 +114,8 @@ const _: () = assert!(std::mem::offset_of!(IdentifyController, sgls) == 536);
 const _: () = assert!(std::mem::offset_of!(IdentifyController, subnqn) == 768);
 const _: () = assert!(std::mem::offset_of!(IdentifyController, ioccsz) == 1792);
 
+/// CMIC: more than one port.
+pub(crate) const CMIC_MULTIPLE_PORTS: u8 = 1 << 0;
 /// CMIC: more than one controller.
 pub(crate) const CMIC_MULTIPLE_CONTROLLERS: u8 = 1 << 1;
 /// OAES: Namespace Attribute Changed notices.
@@ -94,10 +132,16 @@ pub(crate) const CTRATT_MEM: u32 = 1 << 16;
 pub(crate) const LPA_EFFECTS: u8 = 1 << 1;
 /// LPA: offsets and long lengths.
 pub(crate) const LPA_EXTENDED: u8 = 1 << 2;
+/// LPA: the Persistent Event log page.
+pub(crate) const LPA_PERSISTENT_EVENTS: u8 = 1 << 4;
+/// LPA: the log pages that say what there is: of log pages, features and management commands.
+pub(crate) const LPA_SUPPORTED_PAGES: u8 = 1 << 5;
+/// NVMSR: part of a storage device.
+pub(crate) const NVMSR_STORAGE_DEVICE: u8 = 1 << 0;
 /// FRMW: one slot, read only.
 pub(crate) const FRMW_ONE_SLOT: u8 = (1 << 1) | 1;
-/// ONCS: Compare, Dataset Management, Write Zeroes, the select field of Get Features, Verify.
-pub(crate) const ONCS: u16 = (1 << 0) | (1 << 2) | (1 << 3) | (1 << 4) | (1 << 7);
+/// ONCS: Compare, Dataset Management, Write Zeroes, the select field of Get Features, Timestamp, Verify.
+pub(crate) const ONCS: u16 = (1 << 0) | (1 << 2) | (1 << 3) | (1 << 4) | (1 << 6) | (1 << 7);
 /// VWC: present; Flush takes the broadcast NSID.
 pub(crate) const VWC_PRESENT: u8 = 0b111;
 /// SGLS: supported; lengths may exceed the transfer; offsets into the capsule; Transport SGL Data Blocks.

@@ -2,6 +2,7 @@
 
 pub(crate) mod connect;
 pub(crate) mod discovery;
+pub(crate) mod events;
 pub(crate) mod identify;
 pub(crate) mod log;
 pub(crate) mod namespace;

@@ -82,6 +82,9 @@ pub(crate) struct IdentifyNamespaceIndependent {
 }
 const _: () = assert!(size_of::<IdentifyNamespaceIndependent>() == IDENTIFY_LEN);
 
+/// NSTAT: the namespace is ready.
+pub(crate) const NSTAT_READY: u8 = 1;
+
 /// Types of Namespace Identification Descriptors (CNS 03h). Base 2.1 §5.1.13.2.3.
 pub(crate) mod descriptor {
     pub(crate) const NGUID: u8 = 0x02;

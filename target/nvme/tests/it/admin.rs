@@ -1,53 +1,11 @@
-//! Identify, log pages, features.
+//! Identify, and what all of admin has in common.
 
+use crate::asking::{get_feature, half, identify, log, long, word};
 use crate::host::{Host, code, put, sgl, sqe};
 use crate::world::{
-    BLOCKS, PI_HOST, PI_NSID, PLAIN_HOST, PLAIN_NSID, SUBNQN, World, exports_with, plain_volume,
+    BLOCKS, PI_HOST, PI_NSID, PLAIN_HOST, PLAIN_NSID, SUBNQN, WIDE_NSID, World, exports, exports_with,
+    plain_volume, wide_volume,
 };
-
-fn identify(admin: &mut Host, world: &mut World, cns: u32, nsid: u32) -> Result<Vec<u8>, (u8, u8)> {
-    let mut sqe = sqe(0x06, nsid);
-    put(&mut sqe, 10, cns);
-    sgl(&mut sqe, 0x5a, 0, 4096);
-    let (status, _, data) = admin.run(world, sqe, &[]);
-    if status == 0 { Ok(data) } else { Err(code(status)) }
-}
-
-fn log(admin: &mut Host, world: &mut World, lid: u32, offset: u32, len: u32) -> Result<Vec<u8>, (u8, u8)> {
-    let mut sqe = sqe(0x02, u32::MAX);
-    put(&mut sqe, 10, lid | ((len / 4 - 1) << 16));
-    put(&mut sqe, 12, offset);
-    sgl(&mut sqe, 0x5a, 0, len);
-    let (status, _, data) = admin.run(world, sqe, &[]);
-    if status == 0 { Ok(data) } else { Err(code(status)) }
-}
-
-fn get_feature(admin: &mut Host, world: &mut World, id: u32) -> (u16, u64) {
-    let mut sqe = sqe(0x0a, 0);
-    put(&mut sqe, 10, id);
-    let (status, result, _) = admin.run(world, sqe, &[]);
-    (status, result)
-}
-
-fn set_feature(admin: &mut Host, world: &mut World, id: u32, value: u32) -> (u16, u64) {
-    let mut sqe = sqe(0x09, 0);
-    put(&mut sqe, 10, id);
-    put(&mut sqe, 11, value);
-    let (status, result, _) = admin.run(world, sqe, &[]);
-    (status, result)
-}
-
-fn half(data: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes(data[at..at + 2].try_into().unwrap())
-}
-
-fn word(data: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(data[at..at + 4].try_into().unwrap())
-}
-
-fn long(data: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(data[at..at + 8].try_into().unwrap())
-}
 
 #[test]
 fn the_controller_says_what_hosts_over_fabrics_insist_on() {
@@ -122,35 +80,76 @@ fn namespaces_that_are_not_there_are_zero_and_impossible_ones_errors() {
 }
 
 #[test]
+fn what_is_allocated_is_what_is_active() {
+    let mut world = World::new();
+    let (mut admin, _) = Host::admin(&mut world, 1, PI_HOST, SUBNQN);
+    for (allocated, active) in [(0x10, 0x02), (0x11, 0x00), (0x1a, 0x07), (0x1b, 0x05), (0x1f, 0x08)] {
+        let of_allocated = identify(&mut admin, &mut world, allocated, PI_NSID).unwrap();
+        assert_eq!(of_allocated, identify(&mut admin, &mut world, active, PI_NSID).unwrap());
+        assert_eq!(identify(&mut admin, &mut world, allocated, u32::MAX), Err((0, 0x0b)));
+    }
+}
+
+#[test]
+fn controllers_of_the_subsystem_are_listed_from_the_one_given() {
+    let mut world = World::new();
+    let (mut admin, first) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
+    let (_other, second) = Host::admin(&mut world, 2, PI_HOST, SUBNQN);
+    let (_discovery, _) = Host::admin(&mut world, 3, PI_HOST, "nqn.2014-08.org.nvmexpress.discovery");
+    for (cns, nsid) in [(0x13, 0), (0x12, PLAIN_NSID)] {
+        let data = identify(&mut admin, &mut world, cns, nsid).unwrap();
+        assert_eq!((half(&data, 0), half(&data, 2), half(&data, 4), half(&data, 6)), (2, first, second, 0));
+        let from = u32::from(second) << 16;
+        let data = identify(&mut admin, &mut world, cns | from, nsid).unwrap();
+        assert_eq!((half(&data, 0), half(&data, 2)), (1, second));
+    }
+    assert_eq!(identify(&mut admin, &mut world, 0x12, 99), Err((0, 0x02)), "inactive");
+}
+
+#[test]
+fn the_nvm_command_set_is_the_only_one() {
+    let mut world = World::new();
+    let (mut admin, cntlid) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
+    for controller in [0xffff, cntlid] {
+        let data = identify(&mut admin, &mut world, 0x1c | (u32::from(controller) << 16), 0).unwrap();
+        assert_eq!((long(&data, 0), long(&data, 8)), (1, 0));
+    }
+    assert_eq!(identify(&mut admin, &mut world, 0x1c | 0x7777_0000, 0), Err((0, 0x02)), "no such controller");
+    for cns in [0x05, 0x06, 0x07, 0x1a, 0x1b] {
+        let mut other = sqe(0x06, PLAIN_NSID);
+        put(&mut other, 10, cns);
+        put(&mut other, 11, 0x02 << 24);
+        sgl(&mut other, 0x5a, 0, 4096);
+        assert_eq!(code(admin.run(&mut world, other, &[]).0), (1, 0x2c));
+    }
+}
+
+#[test]
+fn extended_formats_say_what_their_tuples_hold() {
+    let mut world = World::new();
+    world.exports = exports(2, true, &[(WIDE_NSID, wide_volume())]);
+    let (mut admin, _) = Host::admin(&mut world, 1, PI_HOST, SUBNQN);
+    let data = identify(&mut admin, &mut world, 0x05, WIDE_NSID).unwrap();
+    assert_eq!((long(&data, 0), word(&data, 12)), (0xffff, (1 << 7) | 16));
+    let data = identify(&mut admin, &mut world, 0x00, WIDE_NSID).unwrap();
+    assert_eq!((half(&data, 128), data[130]), (16, 12));
+}
+
+#[test]
 fn unknown_structures_and_short_buffers_are_refused() {
     let mut world = World::new();
     let (mut admin, _) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
-    for cns in [0x04, 0x09, 0x10, 0x1c, 0xff] {
-        assert_eq!(identify(&mut admin, &mut world, cns, 1), Err((0, 0x02)));
+    let known =
+        [0x00, 0x01, 0x02, 0x03, 0x05, 0x06, 0x07, 0x08, 0x10, 0x11, 0x12, 0x13, 0x1a, 0x1b, 0x1c, 0x1f];
+    for cns in 0..=0xff {
+        let own_controller = 0xffff << 16;
+        let answer = identify(&mut admin, &mut world, cns | own_controller, 1);
+        assert_eq!(answer.err(), if known.contains(&cns) { None } else { Some((0, 0x02)) }, "CNS {cns:#x}");
     }
     let mut short = sqe(0x06, 0);
     put(&mut short, 10, 1);
     sgl(&mut short, 0x5a, 0, 2048);
     assert_eq!(code(admin.run(&mut world, short, &[]).0), (0, 0x0f));
-}
-
-#[test]
-fn log_pages_can_be_read_in_parts() {
-    let mut world = World::new();
-    let (mut admin, _) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
-    let whole = log(&mut admin, &mut world, 5, 0, 4096).unwrap();
-    assert_eq!(word(&whole, 0x06 * 4), 1);
-    assert_eq!(word(&whole, 1024 + 4), 3, "Write changes content");
-    let part = log(&mut admin, &mut world, 5, 1024, 64).unwrap();
-    assert_eq!(part, whole[1024..1088]);
-    assert_eq!(log(&mut admin, &mut world, 5, 4100, 4), Err((0, 0x02)));
-    assert_eq!(log(&mut admin, &mut world, 5, 2, 4), Err((0, 0x02)));
-    assert_eq!(log(&mut admin, &mut world, 2, 0, 512).unwrap()[3], 100);
-    assert_eq!(log(&mut admin, &mut world, 3, 0, 512).unwrap()[0], 1);
-    assert_eq!(log(&mut admin, &mut world, 0, 0, 1024).unwrap()[8], 1);
-    for lid in [0x06, 0x0c, 0x70, 0xff] {
-        assert_eq!(log(&mut admin, &mut world, lid, 0, 16), Err((1, 0x09)));
-    }
 }
 
 #[test]
@@ -167,86 +166,6 @@ fn a_discovery_controller_answers_for_discovery_alone() {
     assert_eq!(&page[2048 + 512..2048 + 522], b"127.0.0.1 ");
     assert_eq!(log(&mut admin, &mut world, 2, 0, 512), Err((1, 0x09)));
     assert_eq!(code(get_feature(&mut admin, &mut world, 7).0), (0, 0x02));
-}
-
-#[test]
-fn queues_are_granted_before_they_are_connected() {
-    let mut world = World::new();
-    let (mut admin, cntlid) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
-    assert_eq!(set_feature(&mut admin, &mut world, 7, 0x03e7_03e7), (0, 0x003f_003f));
-    assert_eq!(set_feature(&mut admin, &mut world, 7, 0x0001_0000), (0, 0x0001_0001));
-    assert_eq!(get_feature(&mut admin, &mut world, 7), (0, 0x0001_0001));
-    assert_eq!(code(set_feature(&mut admin, &mut world, 7, 0xffff).0), (0, 0x02));
-    let mut io = Host::new(&world, 2);
-    io.initialize(&mut world, false, false);
-    let data = Host::connect_data(cntlid, SUBNQN, PLAIN_HOST);
-    let (status, result, _) = io.run(&mut world, Host::connect_sqe(3, 31, 0), &data);
-    assert_eq!((code(status), result), ((1, 0x82), 42));
-    assert_eq!(io.run(&mut world, Host::connect_sqe(2, 31, 0), &data).0, 0);
-    assert_eq!(code(set_feature(&mut admin, &mut world, 7, 1).0), (0, 0x0c));
-}
-
-#[test]
-fn features_are_kept_until_reset() {
-    let mut world = World::new();
-    let (mut admin, _) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
-    for (id, value) in [(0x01, 3), (0x04, 0x150), (0x05, 7), (0x06, 0), (0x0a, 1), (0x0b, 0x100)] {
-        let default = get_feature(&mut admin, &mut world, id);
-        assert_eq!(set_feature(&mut admin, &mut world, id, value), (0, 0));
-        assert_eq!(get_feature(&mut admin, &mut world, id), (0, value.into()));
-        assert_eq!(get_feature(&mut admin, &mut world, id | 0x100), default);
-        assert_eq!(get_feature(&mut admin, &mut world, id | 0x300), (0, 4));
-        assert_eq!(code(set_feature(&mut admin, &mut world, id | 0x8000_0000, value).0), (1, 0x0d));
-    }
-    admin.property_set(&mut world, 0x14, 0);
-    admin.property_set(&mut world, 0x14, 0x0046_0001);
-    assert_eq!(get_feature(&mut admin, &mut world, 0x06), (0, 1));
-    assert_eq!(get_feature(&mut admin, &mut world, 0x0b), (0, 0));
-    assert_eq!(code(set_feature(&mut admin, &mut world, 0x02, 1).0), (0, 0x02));
-    assert_eq!(code(get_feature(&mut admin, &mut world, 0x08).0), (0, 0x02));
-}
-
-#[test]
-fn a_write_cache_that_is_off_makes_writes_durable() {
-    let mut world = World::new();
-    let (mut admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
-    let write = crate::host::ranged(1, PLAIN_NSID, 0, 1, 0);
-    io.run(&mut world, write, &[0; 4096]);
-    assert_eq!(set_feature(&mut admin, &mut world, 6, 0), (0, 0));
-    io.run(&mut world, write, &[0; 4096]);
-    let durable: Vec<bool> = world.port.log.iter().map(|command| command.force_unit_access).collect();
-    assert_eq!(durable, [false, true]);
-}
-
-#[test]
-fn the_host_identifier_comes_from_connect() {
-    let mut world = World::new();
-    let (mut admin, _) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
-    let mut get = sqe(0x0a, 0);
-    put(&mut get, 10, 0x81);
-    sgl(&mut get, 0x5a, 0, 16);
-    assert_eq!(code(admin.run(&mut world, get, &[]).0), (0, 0x02), "only the extended one");
-    put(&mut get, 11, 1);
-    assert_eq!(admin.run(&mut world, get, &[]).2, [0x5a; 16]);
-    assert_eq!(code(set_feature(&mut admin, &mut world, 0x81, 1).0), (0, 0x0c));
-}
-
-#[test]
-fn host_behavior_is_taken_in_capsule_and_by_r2t() {
-    let mut world = World::new();
-    let (mut admin, _) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
-    let mut set = sqe(0x09, 0);
-    put(&mut set, 10, 0x16);
-    let mut data = vec![0; 512];
-    data[2] = 1;
-    assert_eq!(admin.run(&mut world, set, &data).0, 0);
-    let mut get = sqe(0x0a, 0);
-    put(&mut get, 10, 0x16);
-    sgl(&mut get, 0x5a, 0, 512);
-    assert_eq!(admin.run(&mut world, get, &[]).2, data);
-    data[2] = 0;
-    assert_eq!(admin.run_r2t(&mut world, set, &data, 512), 0);
-    assert_eq!(admin.run(&mut world, get, &[]).2, data);
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn io_follows_what_happens_to_its_namespace() {
     assert_eq!(io.run(&mut world, read, &[]).0, 0, "grown");
     change(&mut world, &mut [&mut io], exports(3, true, &[]));
     assert_eq!(world.port.live_attachments(), 0);
-    assert_eq!(code(io.run(&mut world, read, &[]).0), (0, 0x0b));
+    assert_eq!(code(io.run(&mut world, read, &[]).0), (0, 0x02));
 }
 
 #[test]

@@ -47,14 +47,17 @@ fn more_than_mdts_is_an_invalid_field() {
 fn namespaces_that_are_not_there_are_invalid() {
     let mut world = World::new();
     let (_admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
-    for nsid in [0, 3, 1024, 1025, u32::MAX] {
+    let (invalid, inactive) = ((0, 0x0b), (0, 0x02));
+    for (nsid, expected) in
+        [(0, invalid), (3, inactive), (1024, inactive), (1025, invalid), (u32::MAX, invalid)]
+    {
         for opcode in [0x01, 0x02, 0x05, 0x08, 0x09, 0x0c] {
             let mut sqe = ranged(opcode, nsid, 0, 1, 0);
             sgl(&mut sqe, 0x5a, 0, 4096);
-            assert_eq!(status_of(&mut io, &mut world, sqe), ((0, 0x0b), true));
+            assert_eq!(status_of(&mut io, &mut world, sqe), (expected, true));
         }
     }
-    assert_eq!(status_of(&mut io, &mut world, sqe(0x00, 3)).0, (0, 0x0b));
+    assert_eq!(status_of(&mut io, &mut world, sqe(0x00, 3)).0, inactive);
 }
 
 #[test]

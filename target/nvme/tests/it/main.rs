@@ -10,12 +10,15 @@
 
 mod abort;
 mod admin;
+mod asking;
 mod cost;
 mod events;
 mod fabrics;
+mod features;
 mod host;
 mod hostile;
 mod io;
+mod logs;
 mod memory;
 mod term;
 mod transfer;

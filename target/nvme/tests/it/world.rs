@@ -54,6 +54,7 @@ impl World {
                 model: "Holdfast".into(),
                 firmware: "0.1".into(),
                 portals: vec![portal],
+                started_unix_seconds: 0,
             }),
             hosts: HostBook::new(vec![], || HostId::new(77).unwrap()),
             sessions: SessionBook::default(),
