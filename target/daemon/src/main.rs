@@ -4,6 +4,7 @@ mod admin;
 mod args;
 mod clock;
 mod core;
+mod fair;
 mod faults;
 mod files;
 mod intent;
@@ -37,7 +38,7 @@ use crate::keeper::Keeper;
 use crate::pools::KeptMemory;
 use crate::record::Records;
 use crate::router::Router;
-use crate::shard::{Shard, Shared};
+use crate::shard::{HalfOpenLimits, Shard, Shared};
 use crate::spool::Spool;
 use crate::target::Target;
 
@@ -227,12 +228,14 @@ fn run_core(
     started: &mpsc::Sender<()>,
 ) -> anyhow::Result<()> {
     pin_to_core(core).context("pinning the reactor; see --cores")?;
-    let mut reactor = Reactor::new(ReactorConfig::default(), inboxes)?;
+    let config = ReactorConfig::default();
+    let mut reactor = Reactor::new(config, inboxes)?;
     for listener in listeners {
         reactor.add_listener(listener)?;
     }
     let service = Service::new(Stores::new(), faults, Arc::clone(&shared.counters), ServiceLimits::default());
-    let mut shard = Shard::new(Router::new(number, service), shared, peers);
+    let router = Router::new(number, service);
+    let mut shard = Shard::new(router, shared, peers, config.receive_buffers, HalfOpenLimits::default());
     started.send(()).context("the start was given up")?;
     reactor.run(&mut shard).context("the reactor failed")
 }

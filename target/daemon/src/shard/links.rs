@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 
 use holdfast_nvme::{Connection, Context};
-use holdfast_reactor::SocketId;
+use holdfast_reactor::{Io, Received, SocketId};
 
 use super::Shard;
+use super::input::Input;
 use super::sending::SEND_STALL_MS;
+use crate::fair::ClientId;
 use crate::router::Router;
 
 /// A connection and its place in the world.
@@ -16,6 +18,17 @@ pub(super) struct Link {
     pub socket: SocketId,
     pub peer: SocketAddr,
     pub connection: Connection,
+    /// Whom it counts for.
+    pub client: ClientId,
+    /// Its peer has yet to come as far as a successful Connect.
+    pub half_open: bool,
+    pub input: Input<Received>,
+    /// It waits for its turn.
+    pub queued: bool,
+    /// It does not receive.
+    pub paused: bool,
+    /// It does not receive until its client has freed buffers.
+    pub parked: bool,
     /// A batch is on its way out, since then.
     pub sending: Option<u64>,
     /// It is in the list of links to be flushed.
@@ -34,14 +47,24 @@ impl Link {
     }
 }
 
+/// The place of the connection with this number.
+pub(super) fn place_of(id: u64) -> usize {
+    usize::try_from(id & u64::from(u32::MAX)).unwrap_or(usize::MAX)
+}
+
+/// Deadlines are met up to this much later, so that all links are looked at a few times per second at most.
+const DEADLINE_GRAIN_MS: u64 = 64;
+
 impl Shard {
+    /// Visits all connections; those for which `visit` says so may have something to send, or are to be closed.
     pub(super) fn for_each_connection(
         &mut self,
-        mut visit: impl FnMut(&mut Connection, &mut Context<'_, Router>),
+        mut visit: impl FnMut(&mut Connection, &mut Context<'_, Router>) -> bool,
     ) {
         for at in 0..self.links.len() {
-            self.with_link(at, |link, cx| visit(&mut link.connection, cx));
-            self.mark(at);
+            if self.with_link(at, |link, cx| visit(&mut link.connection, cx)) == Some(true) {
+                self.mark(at);
+            }
         }
     }
 
@@ -80,8 +103,19 @@ impl Shard {
         (link.socket == socket).then_some(at)
     }
 
+    /// Takes a link away whose socket is gone.
+    pub(super) fn unlink(&mut self, io: &mut Io, at: usize) {
+        self.drop_input(io, at);
+        self.end_half_open(at);
+        if let Some(link) = self.links.get_mut(at).and_then(Option::take) {
+            self.fair.leave(link.client, at);
+        }
+    }
+
     pub(super) fn note_deadline(&mut self, at: usize) {
         let deadline = self.links.get(at).and_then(Option::as_ref).and_then(Link::deadline_ms);
+        let deadline = deadline
+            .map(|deadline_ms| deadline_ms.checked_next_multiple_of(DEADLINE_GRAIN_MS).unwrap_or(u64::MAX));
         self.deadline_ms = match (self.deadline_ms, deadline) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),

@@ -1,5 +1,7 @@
 //! What cores tell each other.
 
+use holdfast_nvme::Disposition;
+
 use super::Shard;
 use crate::core::Mail;
 
@@ -20,6 +22,7 @@ impl Shard {
 
     /// Tells everybody when a controller has ended, or when queues have something to do for each other.
     pub(super) fn watch_directory(&mut self) {
+        self.departed = false;
         let seen = self.directory_seen;
         // Ends: a queue has something for another only once for each thing that was left for it.
         loop {
@@ -41,6 +44,9 @@ impl Shard {
         self.directory_seen = generation;
         let open = self.shared.sessions.list();
         self.router.retain_sessions(|id| open.iter().any(|session| session.id == id));
-        self.for_each_connection(|connection, cx| connection.directory_changed(cx));
+        self.for_each_connection(|connection, cx| {
+            connection.directory_changed(cx);
+            connection.disposition() != Disposition::Open || connection.ready_responses() > 0
+        });
     }
 }

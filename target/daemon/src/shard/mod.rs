@@ -1,23 +1,28 @@
 //! One core: its connections, its pools, and the wiring between sockets, protocol and block layer.
 
 mod accepting;
+mod input;
 mod links;
 mod mail;
 mod pools;
 mod sending;
+mod serving;
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use holdfast_block::{CounterBook, Exports, HostBook, PoolId, SessionBook};
-use holdfast_nvme::{Connection, ConnectionConfig, Directory, Disposition, HALF_OPEN_MS};
+use holdfast_nvme::Directory;
 use holdfast_reactor::{CloseReason, Io, MailSender, Received, RegionId, SendBatch, Service, SocketId};
 
 use crate::clock::WallClock;
 use crate::core::Mail;
+use crate::fair::Fair;
 use crate::router::Router;
-use accepting::EARLY_MAX;
-use links::Link;
+use accepting::HalfOpen;
+pub(crate) use accepting::HalfOpenLimits;
+use links::{Link, place_of};
+use serving::{ClientKey, NEWCOMERS_PRICE};
 
 /// What all cores share. Locked inside, and not on the way of an I/O.
 #[derive(Clone)]
@@ -41,6 +46,12 @@ pub(crate) struct Shard {
     links: Vec<Option<Link>>,
     /// Grows with each connection, so that late completions of an earlier one in the same place go nowhere.
     generation: u32,
+    /// Whose turn it is.
+    fair: Fair<ClientKey>,
+    half_open: HalfOpen,
+    /// Links that received something in this turn.
+    arrived: Vec<usize>,
+    /// Links that may have something to send.
     dirty: Vec<usize>,
     batches: Vec<SendBatch>,
     /// Regions by the number that the store knows them by.
@@ -51,6 +62,8 @@ pub(crate) struct Shard {
     unsent: Vec<(usize, Mail)>,
     deadline_ms: Option<u64>,
     directory_seen: u64,
+    /// A connection has gone, and perhaps a controller with it.
+    departed: bool,
     /// A state has been applied.
     serving: bool,
     /// Connections that came before.
@@ -65,8 +78,17 @@ pub(crate) struct Shard {
 const NEXT_TURN: u64 = 0;
 
 impl Shard {
-    /// The shard behind `router`, with the mailboxes of its peers by number.
-    pub(crate) fn new(router: Router, shared: Shared, peers: Vec<Option<MailSender<Mail>>>) -> Self {
+    /// The shard behind `router`, with the mailboxes of its peers by number, on a reactor with so many receive buffers.
+    pub(crate) fn new(
+        router: Router,
+        shared: Shared,
+        peers: Vec<Option<MailSender<Mail>>>,
+        receive_buffers: u16,
+        half_open: HalfOpenLimits,
+    ) -> Self {
+        let mut fair = Fair::new(receive_buffers.into());
+        // So that they are one client for good.
+        fair.join(ClientKey::Newcomers, NEWCOMERS_PRICE);
         Shard {
             router,
             directory_seen: shared.directory.generation(),
@@ -74,12 +96,16 @@ impl Shard {
             exports: Arc::default(),
             links: Vec::new(),
             generation: 0,
+            fair,
+            half_open: HalfOpen::new(half_open),
+            arrived: Vec::new(),
             dirty: Vec::new(),
             batches: Vec::new(),
             regions: Vec::new(),
             peers,
             unsent: Vec::new(),
             deadline_ms: None,
+            departed: false,
             serving: false,
             early: Vec::new(),
             next_core: 0,
@@ -104,8 +130,7 @@ impl Shard {
     fn deliver_completions(&mut self) {
         use holdfast_block::BlockPort;
         while let Some(completion) = self.router.next_completion() {
-            let at =
-                usize::try_from(completion.origin.connection & u64::from(u32::MAX)).unwrap_or(usize::MAX);
+            let at = place_of(completion.origin.connection);
             let delivered = self.with_link(at, |link, cx| {
                 let ours = link.id == completion.origin.connection;
                 if ours {
@@ -135,62 +160,17 @@ impl Service for Shard {
         local: SocketAddr,
     ) {
         self.set_time(io);
-        let at = socket.index();
-        if at >= self.links.len() {
-            self.links.resize_with(at + 1, || None);
-        }
-        self.generation = (self.generation + 1) & (u32::MAX >> 1);
-        let index = u64::try_from(at).unwrap_or(u64::MAX);
-        let id = u64::from(self.generation) << 32 | index;
-        let connection = Connection::new(ConnectionConfig {
-            id,
-            peer,
-            local,
-            portal: u16::try_from(listener).unwrap_or(u16::MAX),
-            now_ms: self.clock.now_ms,
-            half_open_ms: HALF_OPEN_MS,
-        });
-        if let Some(place) = self.links.get_mut(at) {
-            debug_assert!(place.is_none(), "a socket's number is given again after `closed`");
-            *place = Some(Link { id, socket, peer, connection, sending: None, dirty: false, closing: false });
-        }
-        self.note_deadline(at);
+        self.link_up(io, listener, socket, peer, local);
     }
 
-    /// Connections go to the cores in turn: left to itself, the kernel would give one idle core most of them. Before there
-    /// is anything to serve they wait: a host that came too early would be told that its volumes do not exist.
     fn offered(&mut self, _io: &mut Io, listener: u32, stream: TcpStream) -> Option<TcpStream> {
-        if !self.serving {
-            // What finds no room is closed, and comes again.
-            if self.early.len() < EARLY_MAX {
-                self.early.push((listener, stream));
-            }
-            return None;
-        }
-        self.next_core = (self.next_core + 1) % self.peers.len().max(1);
-        let Some(Some(peer)) = self.peers.get_mut(self.next_core) else { return Some(stream) };
-        match peer.send(Mail::Connection(listener, stream)) {
-            Ok(()) => None,
-            Err(Mail::Connection(_, stream)) => Some(stream),
-            Err(_) => None,
-        }
+        self.place(listener, stream)
     }
 
     fn received(&mut self, io: &mut Io, socket: SocketId, bytes: Received) {
         self.set_time(io);
-        let Some(at) = self.position(socket) else { return };
-        let open = self.with_link(at, |link, cx| {
-            let open = !link.closing && link.connection.disposition() == Disposition::Open;
-            if open {
-                link.connection.receive(cx, &bytes, u64::MAX);
-            }
-            open
-        });
-        if open == Some(true) {
-            self.mark(at);
-            self.note_deadline(at);
-            self.deliver_completions();
-            self.send_full_batches(io, at);
+        if let Some(at) = self.position(socket) {
+            self.take_in(at, bytes);
         }
     }
 
@@ -203,6 +183,7 @@ impl Service for Shard {
             link.connection.transmitted(cx);
         });
         self.mark(at);
+        self.queue_link(at);
     }
 
     fn closed(&mut self, io: &mut Io, socket: SocketId, reason: CloseReason, batch: Option<SendBatch>) {
@@ -213,11 +194,8 @@ impl Service for Shard {
         let Some(at) = self.position(socket) else { return };
         tracing::debug!(?reason, "connection closed");
         self.with_link(at, |link, cx| link.connection.closed(cx));
-        if let Some(place) = self.links.get_mut(at) {
-            *place = None;
-        }
-        self.watch_directory();
-        self.send_mail();
+        self.unlink(io, at);
+        self.departed = true;
     }
 
     fn message(&mut self, io: &mut Io, message: Mail) {
@@ -232,6 +210,7 @@ impl Service for Shard {
     }
 
     fn turn(&mut self, io: &mut Io) {
+        self.serve(io);
         self.deliver_completions();
         self.flush(io);
         self.watch_directory();
@@ -241,13 +220,17 @@ impl Service for Shard {
     }
 
     fn deadline_ms(&self) -> Option<u64> {
-        let busy = self.router.is_busy() || !self.unsent.is_empty();
+        let busy =
+            self.fair.is_waiting() || self.router.is_busy() || self.departed || !self.unsent.is_empty();
         if busy { Some(NEXT_TURN) } else { self.deadline_ms }
     }
 
     fn tick(&mut self, io: &mut Io) {
         self.set_time(io);
         let now_ms = self.clock.now_ms;
+        if self.deadline_ms.is_none_or(|deadline_ms| deadline_ms > now_ms) {
+            return;
+        }
         self.deadline_ms = None;
         for at in 0..self.links.len() {
             let due = self.with_link(at, |link, cx| {
@@ -263,7 +246,6 @@ impl Service for Shard {
             self.close_if_stalled(io, at, now_ms);
             self.note_deadline(at);
         }
-        self.turn(io);
     }
 
     fn keep_running(&self) -> bool {

@@ -60,7 +60,10 @@ impl Shard {
     ) {
         self.router.set_homes(homes);
         self.exports = exports;
-        self.for_each_connection(|connection, cx| connection.exports_changed(cx));
+        self.for_each_connection(|connection, cx| {
+            connection.exports_changed(cx);
+            true
+        });
         self.serving = true;
         for (listener, stream) in std::mem::take(&mut self.early) {
             self.adopt(io, listener, stream);

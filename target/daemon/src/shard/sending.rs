@@ -45,7 +45,7 @@ impl Shard {
             Disposition::CloseAfterTransmit if link.sending.is_some() => {}
             Disposition::CloseAfterTransmit => {
                 io.shutdown_after_send(socket);
-                self.set_closing(at);
+                self.set_closing(io, at);
             }
             Disposition::CloseNow => self.close(io, at),
         }
@@ -94,11 +94,11 @@ impl Shard {
         self.close(io, at);
     }
 
-    fn close(&mut self, io: &mut Io, at: usize) {
+    pub(super) fn close(&mut self, io: &mut Io, at: usize) {
         if let Some(Some(link)) = self.links.get(at) {
             io.close(link.socket);
         }
-        self.set_closing(at);
+        self.set_closing(io, at);
     }
 
     fn set_sending(&mut self, at: usize) {
@@ -119,10 +119,11 @@ impl Shard {
         }
     }
 
-    fn set_closing(&mut self, at: usize) {
+    fn set_closing(&mut self, io: &mut Io, at: usize) {
         if let Some(Some(link)) = self.links.get_mut(at) {
             link.closing = true;
         }
+        self.drop_input(io, at);
     }
 
     pub(super) fn recycle(&mut self, mut batch: SendBatch) {
