@@ -64,10 +64,10 @@ impl Namespaces {
         }
     }
 
-    /// Bytes of the blocks of a namespace in use.
-    pub(crate) fn block_len(&self, nsid: u32) -> Option<usize> {
+    /// The volume of a namespace in use.
+    pub(crate) fn volume(&self, nsid: u32) -> Option<&VolumeInfo> {
         let at = self.mapped.binary_search_by_key(&nsid, |mapped| mapped.nsid).ok()?;
-        self.mapped.get(at).map(|mapped| mapped.volume.block_len)
+        self.mapped.get(at).map(|mapped| &mapped.volume)
     }
 
     /// Follows a change of the exports. `None`: this host has no access any more.

@@ -74,7 +74,8 @@ impl SubsystemState {
             inner.started = true;
             inner.power_on_or_reset(moment, firmware);
         }
-        if inner.known.as_ref().is_some_and(|known| known.revision == revision) {
+        // Cores learn of a change one after another: an older picture than the newest seen says nothing.
+        if inner.known.as_ref().is_some_and(|known| known.revision >= revision) {
             return;
         }
         let namespaces: BTreeMap<_, _> =

@@ -39,7 +39,6 @@ pub(super) fn controller<P: BlockPort>(cx: &Context<'_, P>, queue: &AdminQueue) 
     data.cntlid.set(queue.controller.cntlid);
     data.version.set(VERSION);
     data.async_event_limit = zeroes_based(ASYNC_EVENTS_MAX);
-    data.firmware_updates = FRMW_ONE_SLOT;
     data.error_log_entries = ERROR_LOG_ENTRIES - 1;
     data.keep_alive_support.set(KEEP_ALIVE_GRANULARITY);
     data.maxcmd.set(QUEUE_ENTRIES_MAX);
@@ -62,6 +61,7 @@ pub(super) fn controller<P: BlockPort>(cx: &Context<'_, P>, queue: &AdminQueue) 
     data.oaes.set(OAES_NAMESPACE_ATTRIBUTE);
     data.subsystem_report = NVMSR_STORAGE_DEVICE;
     data.abort_limit = ABORTS_MAX - 1;
+    data.firmware_updates = FRMW_ONE_SLOT;
     data.log_attributes = LPA_EFFECTS | LPA_EXTENDED | LPA_PERSISTENT_EVENTS | LPA_SUPPORTED_PAGES;
     data.persistent_event_log_units.set(EVENT_LOG_UNITS);
     data.sqes = SQES;

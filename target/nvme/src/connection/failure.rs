@@ -7,9 +7,11 @@ use zerocopy::little_endian::{U16, U64};
 
 use super::{Connection, Context, Role};
 use crate::slots::{SlotId, Work};
+use crate::status::Status;
 use crate::subsystem::Moment;
 use crate::wire::discovery::TRANSPORT_TCP;
 use crate::wire::log::{ERROR_ENTRY_VERSION, ErrorEntry};
+use crate::wire::nvm::{RangeFields, opcode};
 use crate::wire::sqe::Cqe;
 
 /// The More bit, in the upper half of Dword 3 of a completion.
@@ -20,7 +22,7 @@ impl Connection {
     pub(super) fn count(&self, id: SlotId) {
         let slot = self.slots.get(id);
         let (Work::Block(command), Role::Io(queue)) = (slot.work, &self.role) else { return };
-        let block_len = self.namespaces.block_len(slot.sqe.nsid.get()).unwrap_or(0);
+        let block_len = self.namespaces.volume(slot.sqe.nsid.get()).map_or(0, |volume| volume.block_len);
         let data_len = command.blocks.as_usize().saturating_mul(block_len);
         queue.traffic.done(command.operation, u64::try_from(data_len).unwrap_or(u64::MAX));
     }
@@ -52,7 +54,7 @@ impl Connection {
         entry.cid = slot.sqe.cid;
         entry.status.set(slot.status.to_wire() | STATUS_MORE);
         entry.location.set(slot.status.location());
-        entry.lba.set(slot.failed_lba.unwrap_or(Lba(0)).0);
+        entry.lba.set(self.failed_lba(id).unwrap_or(Lba(0)).0);
         entry.nsid = slot.sqe.nsid;
         entry.transport = TRANSPORT_TCP;
         entry.opcode = slot.sqe.opcode;
@@ -70,5 +72,15 @@ impl Connection {
             controller.subsystem.damaged(Moment::now(cx, controller.cntlid), completion);
         }
         true
+    }
+
+    /// The lowest block of the command that has to do with its failure.
+    fn failed_lba(&self, id: SlotId) -> Option<Lba> {
+        let slot = self.slots.get(id);
+        if slot.status != Status::LBA_OUT_OF_RANGE || slot.sqe.opcode == opcode::DATASET_MANAGEMENT {
+            return slot.failed_lba;
+        }
+        let end = self.namespaces.volume(slot.sqe.nsid.get())?.block_count;
+        Some(RangeFields::of(&slot.sqe).lba.max(Lba(end)))
     }
 }

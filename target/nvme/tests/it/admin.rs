@@ -22,7 +22,13 @@ fn the_controller_says_what_hosts_over_fabrics_insist_on() {
     assert_eq!((word(&data, 1796), half(&data, 1800), data[1803]), (1, 0, 1));
     assert_eq!(&data[768..768 + SUBNQN.len()], SUBNQN.as_bytes());
     assert_eq!(word(&data, 516), 1024);
-    assert_ne!(word(&data, 96) & (1 << 16), 0, "CTRATT.MEM");
+    assert_eq!(word(&data, 96), (1 << 16) | (1 << 15) | 1, "CTRATT: MEM, ELBAS, HIDS; no TBKAS");
+    assert_eq!((word(&data, 80), data[76], data[253]), (0x0002_0100, 0b10, 1), "VER, CMIC, NVMSR");
+    assert_eq!(half(&data, 256), 0, "OACS: nothing optional");
+    assert_eq!((data[258], data[259], data[262]), (3, 3, 63), "ACL, AERL, ELPE");
+    assert_eq!((data[260], data[261]), (0b11, 0b0011_0110), "FRMW, LPA");
+    assert_eq!((data[512], data[513], data[525]), (0x66, 0x44, 0b111), "SQES, CQES, VWC");
+    assert_eq!((word(&data, 540), half(&data, 1804), data[1802]), (1024, 1, 0), "MNAN, OFCS, FCATT");
 }
 
 #[test]
@@ -158,6 +164,8 @@ fn a_discovery_controller_answers_for_discovery_alone() {
     let (mut admin, _) = Host::admin(&mut world, 1, PLAIN_HOST, "nqn.2014-08.org.nvmexpress.discovery");
     let data = identify(&mut admin, &mut world, 1, 0).unwrap();
     assert_eq!((data[111], word(&data, 92), word(&data, 516)), (2, 1 << 31, 0));
+    assert_eq!((half(&data, 256), half(&data, 520), data[260], data[525]), (0, 0, 0, 0));
+    assert_ne!(half(&data, 320), 0, "KAS");
     assert_eq!(identify(&mut admin, &mut world, 0, 1), Err((0, 0x02)));
     let page = log(&mut admin, &mut world, 0x70, 0, 3072).unwrap();
     assert_eq!((long(&page, 0), long(&page, 8)), (1, 2));
@@ -168,13 +176,31 @@ fn a_discovery_controller_answers_for_discovery_alone() {
     assert_eq!(code(get_feature(&mut admin, &mut world, 7).0), (0, 0x02));
 }
 
+/// Commands that a page of effects calls supported.
+fn supported(effects: &[u8]) -> usize {
+    effects.chunks(4).filter(|entry| entry[0] & 1 != 0).count()
+}
+
 #[test]
 fn unknown_and_impossible_commands_are_answered_exactly() {
     let mut world = World::new();
     let (mut admin, _) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
-    for opcode in [0x00, 0x01, 0x04, 0x05, 0x0d, 0x10, 0x14, 0x80, 0xff] {
-        assert_eq!(code(admin.run(&mut world, sqe(opcode, 0), &[]).0), (0, 0x01));
+    let (mut discovery, _) = Host::admin(&mut world, 2, PLAIN_HOST, "nqn.2014-08.org.nvmexpress.discovery");
+    let effects = log(&mut admin, &mut world, 5, 0, 1024).unwrap();
+    let of_discovery = [0x02, 0x06, 0x09, 0x0a, 0x0c, 0x18, 0x7f];
+    for opcode in 0..=0xff_u8 {
+        if word(&effects, usize::from(opcode) * 4) & 1 == 0 {
+            assert_eq!(code(admin.run(&mut world, sqe(opcode, 0), &[]).0), (0, 0x01), "opcode {opcode:#x}");
+        }
+        if !of_discovery.contains(&opcode) {
+            assert_eq!(
+                code(discovery.run(&mut world, sqe(opcode, 0), &[]).0),
+                (0, 0x01),
+                "opcode {opcode:#x}"
+            );
+        }
     }
+    assert_eq!([0x02, 0x06, 0x08, 0x09, 0x0a, 0x0c, 0x18, 0x7f].len(), supported(&effects), "and no others");
     let mut fused = sqe(0x18, 0);
     fused[1] = 0x41;
     assert_eq!(code(admin.run(&mut world, fused, &[]).0), (0, 0x02));

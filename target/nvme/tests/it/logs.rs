@@ -122,10 +122,11 @@ fn the_newest_error_comes_first_and_a_reset_empties_the_log() {
     let (mut admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
     let opcode = admin.run(&mut world, sqe(0x7e, 0), &[]).0;
     assert_eq!((code(opcode), opcode & 0x4000), ((0, 0x01), 0x4000));
-    let mut read = ranged(0x02, PLAIN_NSID, BLOCKS, 1, 0);
-    sgl(&mut read, 0x5a, 0, 4096);
+    let mut read = ranged(0x02, PLAIN_NSID, BLOCKS - 1, 2, 0);
+    sgl(&mut read, 0x5a, 0, 8192);
     assert_eq!(code(io.run(&mut world, read, &[]).0), (0, 0x80));
     let page = log(&mut admin, &mut world, 1, 0, 64 * 64).unwrap();
+    assert_eq!(long(&page, 16), BLOCKS, "the first block that is not there");
     assert_eq!((long(&page, 0), half(&page, 8), half(&page, 14), page[31]), (2, 1, 40, 0x02));
     assert_eq!((long(&page, 64), half(&page, 72), half(&page, 78), page[64 + 31]), (1, 0, 0, 0x7e));
     let smart = log(&mut admin, &mut world, 2, 0, 512).unwrap();
