@@ -1,7 +1,8 @@
-//! Receive buffers: a provided-buffer ring from which the kernel takes one when data is there, so that an idle
-//! connection holds no memory. A filled buffer becomes the service's, as a [`Received`], for as long as it keeps that.
+//! Receive buffers, shared by all sockets: one is taken when data is there, so that an idle connection holds no memory. With
+//! io_uring the kernel takes them out of a ring of provided buffers, with epoll the reactor does so itself.
+//! A filled buffer becomes the service's, as a [`Received`], for as long as it keeps that.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::ops::Deref;
@@ -11,9 +12,8 @@ use std::slice;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
-
-use crate::ring::Ring;
 
 /// Size of one receive buffer: measured as good as larger ones, and 128 of them stay near the second-level cache.
 const RECEIVE_BUFFER_LEN: u32 = 32 * 1024;
@@ -26,9 +26,6 @@ pub(crate) const RECEIVE_BUFFERS_DEFAULT: u16 = 128;
 
 /// Most buffers that the kernel's ring can hold.
 pub(crate) const RECEIVE_BUFFERS_MAX: u16 = 1 << 15;
-
-/// The buffer group that every receive of a reactor draws from.
-pub(crate) const BUFFER_GROUP: u16 = 0;
 
 /// Bytes of one socket's stream, in the buffer that the kernel put them into. The service may keep it over turns and work
 /// through it in portions; dropping it gives the buffer back. A reactor has few of them ([`crate::ReactorConfig`]): while
@@ -61,69 +58,108 @@ impl fmt::Debug for Received {
     }
 }
 
-/// The ring of provided buffers and their memory. Kept alive by every buffer that is lent, and by the reactor until the
-/// kernel has let go of it.
+/// The buffers' memory, and which are free. Kept alive by every buffer that is lent, and by the reactor until the kernel
+/// has let go of it.
 pub(crate) struct BufferPool {
-    entries: Pages,
     data: Pages,
     count: u16,
-    tail: Cell<u16>,
-    /// Buffers that the service has.
-    lent: Cell<u16>,
+    /// Buffers that are neither lent nor named in a completion that was not taken yet; the kernel may have filled some
+    /// of them already.
+    free: Cell<u16>,
+    supply: Supply,
+}
+
+/// Who takes the free buffers.
+enum Supply {
+    /// The kernel: a ring of provided buffers, by the io_uring interface `IORING_REGISTER_PBUF_RING`.
+    Ring { entries: Pages, tail: Cell<u16> },
+    /// The reactor: the one that was used last is still in the cache, so it goes first.
+    Stack(RefCell<Vec<u16>>),
 }
 
 impl BufferPool {
-    /// Maps `count` buffers (a power of two, at most [`RECEIVE_BUFFERS_MAX`]) and registers them with `ring`.
-    ///
-    /// The value must outlive every receive of the ring: the owner drains the ring before dropping it.
-    pub(crate) fn register(ring: &Ring, count: u16) -> io::Result<Rc<BufferPool>> {
+    /// `count` buffers (a power of two, at most [`RECEIVE_BUFFERS_MAX`]) for an io_uring to fill.
+    pub(crate) fn for_ring(count: u16) -> io::Result<Rc<BufferPool>> {
+        let entries = Pages::map(usize::from(count) * size_of::<BufRingEntry>())?;
+        BufferPool::new(count, Supply::Ring { entries, tail: Cell::new(0) })
+    }
+
+    /// `count` buffers (a power of two, at most [`RECEIVE_BUFFERS_MAX`]) for [`BufferPool::fill`].
+    pub(crate) fn for_poller(count: u16) -> io::Result<Rc<BufferPool>> {
+        BufferPool::new(count, Supply::Stack(RefCell::new(Vec::with_capacity(usize::from(count)))))
+    }
+
+    fn new(count: u16, supply: Supply) -> io::Result<Rc<BufferPool>> {
         if !count.is_power_of_two() || count > RECEIVE_BUFFERS_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "receive buffers: not a power of two"));
         }
-        let entries = Pages::map(usize::from(count) * size_of::<BufRingEntry>())?;
         let data = Pages::map(usize::from(count) * RECEIVE_BUFFER_BYTES)?;
-        // SAFETY: the entries are mapped, page-aligned and of the announced length, and stay so until the ring has no
-        // receive left (see above).
-        unsafe {
-            ring.submitter().register_buf_ring_with_flags(
-                entries.base.as_ptr().expose_provenance() as u64,
-                count,
-                BUFFER_GROUP,
-                0,
-            )?;
-        }
-        let pool = BufferPool { entries, data, count, tail: Cell::new(0), lent: Cell::new(count) };
+        let pool = BufferPool { data, count, free: Cell::new(0), supply };
         for id in 0..count {
             pool.give_back(id);
         }
         Ok(Rc::new(pool))
     }
 
-    /// Takes buffer `id` over from the kernel, which has filled `len` bytes of it and named it in a completion.
-    /// `None` if there is no such buffer or length.
+    /// Address and number of the entries of the ring of provided buffers. They live as long as the pool.
+    pub(crate) fn ring_entries(&self) -> (u64, u16) {
+        match &self.supply {
+            Supply::Ring { entries, .. } => (entries.base.as_ptr().expose_provenance() as u64, self.count),
+            Supply::Stack(_) => (0, 0),
+        }
+    }
+
+    /// Buffers that are not lent; see [`BufferPool::lend`].
+    pub(crate) fn free_count(&self) -> usize {
+        usize::from(self.free.get())
+    }
+
+    /// Fills a free buffer by `fill`, which says how many bytes it has put there, and takes it out of the free ones if
+    /// they are any. `None` if there is no free buffer.
+    pub(crate) fn fill(
+        &self,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, Errno>,
+    ) -> Option<Result<(u16, usize), Errno>> {
+        let Supply::Stack(stack) = &self.supply else { return None };
+        let id = *stack.borrow().last()?;
+        // SAFETY: the range is inside the mapping and initialised; and nobody refers to a free buffer.
+        let bytes = unsafe { slice::from_raw_parts_mut(self.start(id), RECEIVE_BUFFER_BYTES) };
+        let filled = fill(bytes);
+        if filled.is_ok_and(|len| len > 0) {
+            stack.borrow_mut().pop();
+            self.free.set(self.free.get().saturating_sub(1));
+        }
+        Some(filled.map(|len| (id, len)))
+    }
+
+    /// Makes a lent buffer of `id`, into which `len` bytes were filled. `None` if there is no such buffer or length.
     ///
     /// # Safety
     ///
-    /// Called once for each completion that names the buffer.
+    /// Called once for each time that the buffer was filled.
     pub(crate) unsafe fn lend(self: &Rc<Self>, id: u16, len: usize) -> Option<Received> {
         if id >= self.count || len > RECEIVE_BUFFER_BYTES {
             return None;
         }
-        self.lent.set(self.lent.get().saturating_add(1));
+        if let Supply::Ring { .. } = &self.supply {
+            self.free.set(self.free.get().saturating_sub(1));
+        }
         Some(Received { pool: Rc::clone(self), id, len })
     }
 
-    /// Buffers that the kernel can fill, if `unread` completions may name one each.
-    pub(crate) fn available(&self, unread: usize) -> usize {
-        usize::from(self.count.saturating_sub(self.lent.get())).saturating_sub(unread)
+    /// Lets buffer `id`, to which nobody refers, be filled again.
+    fn give_back(&self, id: u16) {
+        self.free.set(self.free.get().saturating_add(1));
+        match &self.supply {
+            Supply::Ring { entries, tail } => self.provide(entries, tail, id),
+            Supply::Stack(stack) => stack.borrow_mut().push(id),
+        }
     }
 
-    /// Lets the kernel fill buffer `id` again, which nobody refers to.
-    fn give_back(&self, id: u16) {
-        self.lent.set(self.lent.get().saturating_sub(1));
-        let tail = self.tail.get();
-        let slot = usize::from(tail & (self.count - 1));
-        let base = self.entries.base.as_ptr().cast::<BufRingEntry>();
+    /// Puts buffer `id` behind the tail of the ring of provided buffers.
+    fn provide(&self, entries: &Pages, tail: &Cell<u16>, id: u16) {
+        let slot = usize::from(tail.get() & (self.count - 1));
+        let base = entries.base.as_ptr().cast::<BufRingEntry>();
         // SAFETY: `slot` is below the number of mapped entries, and the slot behind the tail is ours until the tail moves
         // past it. The setters write address, length and number only, not the tail that shares entry 0.
         unsafe {
@@ -132,18 +168,18 @@ impl BufferPool {
             entry.set_len(RECEIVE_BUFFER_LEN);
             entry.set_bid(id);
         }
-        self.tail.set(tail.wrapping_add(1));
+        tail.set(tail.get().wrapping_add(1));
         // SAFETY: the tail lies in the first entry, which is mapped, aligned, and written by this thread alone.
         unsafe {
             let place = BufRingEntry::tail(base.cast_const()).cast_mut();
-            AtomicU16::from_ptr(place).store(self.tail.get(), Ordering::Release);
+            AtomicU16::from_ptr(place).store(tail.get(), Ordering::Release);
         }
     }
 
     /// Where buffer `id`, which exists, begins.
     fn start(&self, id: u16) -> *mut u8 {
         debug_assert!(id < self.count, "a buffer that does not exist");
-        // SAFETY: every `id` here was checked by `lend` or counted by `register`, so the offset is inside the mapping.
+        // SAFETY: every `id` here was checked by `lend` or counted by `new`, so the offset is inside the mapping.
         unsafe { self.data.base.as_ptr().add(usize::from(id) * RECEIVE_BUFFER_BYTES) }
     }
 }

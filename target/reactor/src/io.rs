@@ -4,19 +4,15 @@
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::net::TcpStream;
-use std::os::fd::AsRawFd;
-use std::rc::Rc;
+use std::os::fd::{AsFd, AsRawFd};
 
-use io_uring::types::Fd;
-use io_uring::{opcode, squeue};
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 
-use crate::buffers::BufferPool;
+use crate::backend::{Backend, Operation};
 use crate::clock::{NS_PER_MS, monotonic_ns};
 use crate::mapping::Region;
 use crate::regions::{RegionId, RegionTable};
-use crate::ring::{Operation, Ring, Token};
 use crate::send::SendBatch;
 use crate::socket::{CloseReason, Phase, Socket, SocketId, SocketTable};
 
@@ -29,9 +25,6 @@ const LINGER_DISCARD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Sockets that linger at most, with those that stopped early counted for the rest of their time; a further one is closed
 /// at once. Honest peers end a connection this way rarely.
 const LINGERING_MAX: usize = 65_536;
-
-/// Never raise SIGPIPE. The kernel goes on by itself after a short send, as far as it can.
-const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
 /// Why a send was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,8 +65,7 @@ pub enum SendProgress {
 
 /// The service's side of a reactor.
 pub struct Io {
-    pub(crate) ring: Ring,
-    pub(crate) buffers: Rc<BufferPool>,
+    pub(crate) backend: Backend,
     pub(crate) sockets: SocketTable,
     /// Sockets that found no receive buffer, in the order in which they get the next ones.
     pub(crate) starved: VecDeque<SocketId>,
@@ -85,15 +77,14 @@ pub struct Io {
     now_ns: u64,
     /// The reactor is ending: nobody is taken in any more.
     pub(crate) stopping: bool,
-    /// Not to leave the ring's thread.
+    /// Not to leave the backend's thread.
     _thread: PhantomData<*mut ()>,
 }
 
 impl Io {
-    pub(crate) fn new(ring: Ring, buffers: Rc<BufferPool>, sockets_max: u32) -> Io {
+    pub(crate) fn new(backend: Backend, sockets_max: u32) -> Io {
         Io {
-            ring,
-            buffers,
+            backend,
             sockets: SocketTable::new(sockets_max),
             starved: VecDeque::new(),
             regions: RegionTable::default(),
@@ -207,12 +198,9 @@ impl Io {
             return;
         }
         found.sending = true;
-        let fd = Fd(found.fd.as_raw_fd());
-        let entry = opcode::SendMsg::new(fd, header).flags(SEND_FLAGS.unsigned_abs()).build();
-        let entry = entry.user_data(token(Operation::Send, socket));
         // SAFETY: header and vectors stay in the slot's box and are not touched while `sending` is set; the batch stays in
         // the socket and its regions acquired until then, so the memory that the vectors name stays valid and unmoved.
-        unsafe { self.ring.push(entry) };
+        unsafe { self.backend.send(socket, found.fd.as_fd(), header) };
     }
 
     /// Counts bytes of the batch in flight as sent. Whether all of it is out.
@@ -264,10 +252,10 @@ impl Io {
         found.phase = Phase::Closing { reason };
         let (receiving, sending) = (found.receiving, found.sending);
         if receiving {
-            self.cancel(Operation::Receive, socket);
+            self.backend.cancel(Operation::Receive, socket);
         }
         if sending {
-            self.cancel(Operation::Send, socket);
+            self.backend.cancel(Operation::Send, socket);
         }
         self.leave_starved(socket);
         self.finish_if_quiet(socket);
@@ -355,20 +343,9 @@ impl Io {
             }
         }
     }
-
-    pub(crate) fn cancel(&mut self, operation: Operation, socket: SocketId) {
-        let entry = opcode::AsyncCancel::new(token(operation, socket)).build();
-        let entry: squeue::Entry = entry.user_data(token(Operation::Cancel, socket));
-        // SAFETY: a cancellation points to nothing.
-        unsafe { self.ring.push(entry) };
-    }
 }
 
 /// Whether an error says that nothing is wrong and the request may simply be made again.
 pub(crate) fn is_passing(error: Errno) -> bool {
     matches!(error, Errno::INTR | Errno::AGAIN)
-}
-
-pub(crate) fn token(operation: Operation, socket: SocketId) -> u64 {
-    Token { operation, index: socket.index, generation: socket.generation }.encode()
 }

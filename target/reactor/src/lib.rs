@@ -16,6 +16,7 @@
 //! This is a room in which `unsafe` is allowed. What it promises in return: no safe call into this crate, in any order,
 //! can make the kernel read or write memory that has been given back.
 
+mod backend;
 mod buffers;
 mod clock;
 pub mod handover;
@@ -25,10 +26,10 @@ mod mapping;
 mod reactor;
 mod receive;
 mod regions;
-mod ring;
 mod send;
 mod socket;
 
+pub use backend::{IoChoice, IoKind};
 pub use buffers::Received;
 pub use io::{Io, RefusalReason, Refused, SendProgress};
 pub use mailbox::{Inboxes, MailSender};

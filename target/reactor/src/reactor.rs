@@ -1,5 +1,4 @@
-//! The loop: completions, mail, deadlines, the service's turn, one system call; and between turns either a short spin or
-//! sleep. A reactor spins for some microseconds after its last activity, since a wake-up costs several times a
+//! The loop: completions, mail, deadlines, the service's turn, one enter; and between turns either a short spin or sleep. A reactor spins for some microseconds after its last activity, since a wake-up costs several times a
 //! small request's service time; then it sleeps in the ring until a completion, a message or the nearest deadline.
 
 use std::cell::Cell;
@@ -7,19 +6,20 @@ use std::io as std_io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use io_uring::opcode;
-use io_uring::types::Fd;
 use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use crate::buffers::{BufferPool, RECEIVE_BUFFERS_DEFAULT, Received};
+use crate::backend::{
+    Backend, BackendError, COMPLETIONS_PER_TURN_MAX, Completion, INDEX_MAX, IoChoice, IoKind, Operation,
+    Token, Wait,
+};
+use crate::buffers::{RECEIVE_BUFFERS_DEFAULT, Received};
 use crate::clock::{NS_PER_MS, monotonic_ns};
 use crate::io::{Io, is_passing};
 use crate::mailbox::{Inboxes, MAIL_PER_TURN_MAX, MailSender};
-use crate::ring::{COMPLETIONS_PER_TURN_MAX, Completion, INDEX_MAX, Operation, Ring, Token, Wait};
 use crate::send::SendBatch;
 use crate::socket::{CloseReason, Phase, SocketId};
 
@@ -32,11 +32,8 @@ const SPIN_US_DEFAULT: u32 = 50;
 /// Pause before accepting again after the process ran out of descriptors or memory.
 const ACCEPT_RETRY_MS: u64 = 100;
 
-/// How long the end of a reactor waits for the kernel to let go of its memory; then the memory is leaked.
-const DRAIN_ATTEMPTS_MAX: u32 = 50;
-
-/// One attempt's wait.
-const DRAIN_WAIT: Duration = Duration::from_millis(100);
+/// How long one enter waits for the last completions of a reactor that ends.
+const STOP_WAIT: Duration = Duration::from_millis(100);
 
 /// What a reactor drives. All calls come from the reactor's thread, one at a time.
 pub trait Service {
@@ -93,6 +90,8 @@ pub struct ReactorConfig {
     pub receive_buffers: u16,
     /// How long to spin after the last activity before sleeping, in microseconds; 0 sleeps at once.
     pub spin_us: u32,
+    /// By which interface it asks the kernel for I/O.
+    pub io: IoChoice,
 }
 
 impl Default for ReactorConfig {
@@ -101,6 +100,7 @@ impl Default for ReactorConfig {
             sockets_max: SOCKETS_DEFAULT,
             receive_buffers: RECEIVE_BUFFERS_DEFAULT,
             spin_us: SPIN_US_DEFAULT,
+            io: IoChoice::Auto,
         }
     }
 }
@@ -111,7 +111,10 @@ pub enum ReactorError {
     /// io_uring is missing, forbidden (a sandbox, `kernel.io_uring_disabled`), or older than Linux 6.1.
     #[error("this kernel refuses an io_uring as the reactor needs it (Linux 6.1 or later): {0}")]
     RingRefused(#[source] std_io::Error),
-    /// The receive buffers could not be mapped or registered.
+    /// epoll is refused, or it refuses a listener.
+    #[error("this kernel refuses epoll: {0}")]
+    PollRefused(#[source] std_io::Error),
+    /// The receive buffers could not be mapped.
     #[error("receive buffers refused: {0}")]
     BuffersRefused(#[source] std_io::Error),
     /// More listeners than can be numbered.
@@ -120,39 +123,59 @@ pub enum ReactorError {
     /// A reactor is running on this thread.
     #[error("a reactor is running on this thread already")]
     Nested,
-    /// The ring failed while running.
-    #[error("the ring failed: {0}")]
-    RingFailed(#[source] std_io::Error),
+    /// The kernel's interface failed while running.
+    #[error("I/O failed: {0}")]
+    IoFailed(#[source] std_io::Error),
+}
+
+impl From<BackendError> for ReactorError {
+    fn from(error: BackendError) -> ReactorError {
+        match error {
+            BackendError::Uring(error) => ReactorError::RingRefused(error),
+            BackendError::Epoll(error) => ReactorError::PollRefused(error),
+            BackendError::Buffers(error) => ReactorError::BuffersRefused(error),
+        }
+    }
 }
 
 /// A reactor with its ring, sockets, listeners and inboxes. It lives and dies on the thread that made it.
 pub struct Reactor<M> {
     /// Dropped only once the kernel refers to none of its memory.
     core: ManuallyDrop<Core<M>>,
-    /// The ring takes submissions of one thread only.
+    /// Why it is not io_uring.
+    refusal: Option<std_io::Error>,
+    /// A ring takes submissions of one thread only.
     _thread: PhantomData<*mut ()>,
 }
 
 impl<M: Send> Reactor<M> {
-    /// Makes the ring and its buffers for the calling thread, which must be the one that runs it.
+    /// Makes the ring (or what stands in for it, see [`IoChoice`]) and its buffers for the calling thread, which must be the
+    /// one that runs it.
     ///
     /// # Errors
     ///
-    /// [`ReactorError::RingRefused`], [`ReactorError::BuffersRefused`].
+    /// [`ReactorError::RingRefused`], [`ReactorError::PollRefused`], [`ReactorError::BuffersRefused`].
     pub fn new(config: ReactorConfig, inboxes: Inboxes<M>) -> Result<Reactor<M>, ReactorError> {
-        let ring = Ring::new().map_err(ReactorError::RingRefused)?;
-        let buffers =
-            BufferPool::register(&ring, config.receive_buffers).map_err(ReactorError::BuffersRefused)?;
+        let (backend, refusal) = Backend::new(config.io, config.receive_buffers)?;
         let core = Core {
-            io: Io::new(ring, buffers, config.sockets_max),
+            io: Io::new(backend, config.sockets_max),
             inboxes,
             listeners: Vec::new(),
             completions: Vec::with_capacity(COMPLETIONS_PER_TURN_MAX),
-            woken: Box::new(0),
             wake_armed: false,
             spin_ns: u64::from(config.spin_us).saturating_mul(1_000),
         };
-        Ok(Reactor { core: ManuallyDrop::new(core), _thread: PhantomData })
+        Ok(Reactor { core: ManuallyDrop::new(core), refusal, _thread: PhantomData })
+    }
+
+    /// By which interface this reactor does its I/O.
+    pub fn io_kind(&self) -> IoKind {
+        self.core.io.backend.kind()
+    }
+
+    /// The error that io_uring was refused with, if this reactor uses epoll for that reason.
+    pub fn uring_refusal(&self) -> Option<&std_io::Error> {
+        self.refusal.as_ref()
     }
 
     /// Adds an inbox for at most `capacity` messages; see [`Inboxes::add`].
@@ -164,12 +187,13 @@ impl<M: Send> Reactor<M> {
     ///
     /// # Errors
     ///
-    /// [`ReactorError::TooManyListeners`].
+    /// [`ReactorError::TooManyListeners`], [`ReactorError::PollRefused`].
     pub fn add_listener(&mut self, listener: TcpListener) -> Result<u32, ReactorError> {
         let number = u32::try_from(self.core.listeners.len()).unwrap_or(u32::MAX);
         if number >= INDEX_MAX {
             return Err(ReactorError::TooManyListeners);
         }
+        self.core.io.backend.add_listener(listener.as_fd()).map_err(ReactorError::PollRefused)?;
         self.core.listeners.push(Listener { fd: listener.into(), armed: false, retry_ms: 0 });
         Ok(number)
     }
@@ -178,7 +202,7 @@ impl<M: Send> Reactor<M> {
     ///
     /// # Errors
     ///
-    /// [`ReactorError::RingFailed`]: the sockets are closed, but the service is not told.
+    /// [`ReactorError::IoFailed`]: the sockets are closed, but the service is not told.
     /// [`ReactorError::Nested`] within a callback of another reactor.
     pub fn run<S: Service<Message = M>>(mut self, service: &mut S) -> Result<(), ReactorError> {
         let _running = OnlyOne::claim()?;
@@ -192,7 +216,7 @@ impl<M: Send> Reactor<M> {
                 core.deliver_closed(service);
             }
             core.arm();
-            let wait = core.wait_for(service, active_ns);
+            let wait = core.wait_for(service, active_ns)?;
             core.enter(wait)?;
         }
         core.stop(service)
@@ -201,7 +225,7 @@ impl<M: Send> Reactor<M> {
 
 impl<M> Drop for Reactor<M> {
     fn drop(&mut self) {
-        if self.core.drain() {
+        if self.core.io.backend.drain() {
             // SAFETY: dropped once, here, and not used afterwards; the kernel refers to none of its memory.
             unsafe { ManuallyDrop::drop(&mut self.core) };
         }
@@ -253,8 +277,6 @@ struct Core<M> {
     inboxes: Inboxes<M>,
     listeners: Vec<Listener>,
     completions: Vec<Completion>,
-    /// Where the kernel puts the count of wake-ups. Boxed: its address is with the kernel.
-    woken: Box<u64>,
     wake_armed: bool,
     spin_ns: u64,
 }
@@ -269,20 +291,11 @@ impl<M> Core<M> {
                 continue;
             }
             listener.armed = true;
-            let token = Token { operation: Operation::Accept, index, generation: 0 };
-            let entry =
-                opcode::AcceptMulti::new(Fd(listener.fd.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
-            // SAFETY: a multishot accept points to nothing; the listener stays open until the ring is drained.
-            unsafe { self.io.ring.push(entry.user_data(token.encode())) };
+            self.io.backend.accept(index, listener.fd.as_fd());
         }
         if !self.wake_armed {
             self.wake_armed = true;
-            let token = Token { operation: Operation::Wake, index: 0, generation: 0 };
-            let fd = Fd(self.inboxes.wake_fd().as_raw_fd());
-            let entry = opcode::Read::new(fd, (&raw mut *self.woken).cast(), 8).build();
-            // SAFETY: eight bytes in a box that is neither moved out nor looked at, and that lives until the ring is
-            // drained.
-            unsafe { self.io.ring.push(entry.user_data(token.encode())) };
+            self.io.backend.watch_wake(self.inboxes.wake_fd());
         }
     }
 
@@ -302,7 +315,7 @@ impl<M> Core<M> {
 
     fn deliver_completions<S: Service>(&mut self, service: &mut S) -> bool {
         let mut completions = std::mem::take(&mut self.completions);
-        self.io.ring.reap(&mut completions);
+        self.io.backend.reap(&mut completions);
         let active = !completions.is_empty();
         for completion in completions.drain(..) {
             let Token { operation, index, generation } = completion.token;
@@ -313,7 +326,7 @@ impl<M> Core<M> {
                 Operation::Send => self.on_send(service, socket, completion.result),
                 Operation::Cancel if completion.result.is_err() => self.io.cancel_missed(socket),
                 Operation::Cancel => {}
-                Operation::Wake => self.wake_armed = false,
+                Operation::Wake => self.wake_armed = completion.more,
             }
         }
         self.completions = completions;
@@ -335,6 +348,9 @@ impl<M> Core<M> {
     fn deliver_closed<S: Service>(&mut self, service: &mut S) {
         while let Some(socket) = self.io.finished.pop() {
             let batch = self.io.take_batch(socket);
+            if let Some(found) = self.io.sockets.get(socket) {
+                self.io.backend.forget(socket, found.fd.as_fd());
+            }
             let Some(removed) = self.io.sockets.remove(socket) else { continue };
             let reason = match removed.phase {
                 Phase::Closing { reason } => reason,
@@ -405,47 +421,43 @@ impl<M> Core<M> {
 
     /// How long the enter at the end of this turn may block. Spins first: only a reactor without activity for the spin
     /// time may sleep.
-    fn wait_for<S: Service>(&mut self, service: &S, active_ns: u64) -> Wait {
-        if !service.keep_running() || self.io.ring.has_completions() || !self.io.finished.is_empty() {
-            return Wait::Never;
+    fn wait_for<S: Service>(&mut self, service: &S, active_ns: u64) -> Result<Wait, ReactorError> {
+        let backend = &mut self.io.backend;
+        if !service.keep_running() || backend.has_completions() || !self.io.finished.is_empty() {
+            return Ok(Wait::Never);
+        }
+        if backend.wants_enter() {
+            return Ok(Wait::Never);
         }
         let retry_ms = self.listeners.iter().filter(|listener| !listener.armed).map(|l| l.retry_ms).min();
         let deadlines = [service.deadline_ms(), self.io.linger_deadline_ms(), retry_ms];
         let deadline_ns = deadlines.into_iter().flatten().min().map(|ms| ms.saturating_mul(NS_PER_MS));
-        if self.io.ring.wants_enter() {
-            return Wait::Never;
-        }
         let spin_until_ns = active_ns.saturating_add(self.spin_ns).min(deadline_ns.unwrap_or(u64::MAX));
         let mut now_ns = self.io.now_ns();
         while now_ns < spin_until_ns {
-            if self.io.ring.has_completions() || self.io.ring.wants_enter() || !self.inboxes.all_empty() {
-                return Wait::Never;
+            if self.io.backend.has_news().map_err(ReactorError::IoFailed)? || !self.inboxes.all_empty() {
+                return Ok(Wait::Never);
             }
             std::hint::spin_loop();
             now_ns = monotonic_ns();
         }
-        match deadline_ns.map(|deadline_ns| deadline_ns.saturating_sub(monotonic_ns())) {
+        Ok(match deadline_ns.map(|deadline_ns| deadline_ns.saturating_sub(monotonic_ns())) {
             Some(0) => Wait::Never,
             Some(rest_ns) => Wait::AtMost(Duration::from_nanos(rest_ns)),
             None => Wait::Forever,
-        }
+        })
     }
 
     fn enter(&mut self, wait: Wait) -> Result<(), ReactorError> {
-        let entered = match wait {
-            Wait::Never if self.io.ring.wants_enter() => self.io.ring.enter(Wait::Never),
-            Wait::Never => Ok(()),
-            Wait::AtMost(_) | Wait::Forever => {
-                if self.inboxes.prepare_sleep() {
-                    let entered = self.io.ring.enter(wait);
-                    self.inboxes.awake();
-                    entered
-                } else {
-                    Ok(())
-                }
-            }
-        };
-        entered.map_err(ReactorError::RingFailed)
+        let sleeps = wait != Wait::Never;
+        if sleeps && !self.inboxes.prepare_sleep() {
+            return Ok(());
+        }
+        let entered = self.io.backend.enter(wait);
+        if sleeps {
+            self.inboxes.awake();
+        }
+        entered.map_err(ReactorError::IoFailed)
     }
 
     /// The end: closes everything and tells the service.
@@ -456,37 +468,10 @@ impl<M> Core<M> {
         }
         self.deliver_closed(service);
         while self.io.sockets.open_count() > 0 {
-            self.io.ring.enter(Wait::AtMost(DRAIN_WAIT)).map_err(ReactorError::RingFailed)?;
+            self.io.backend.enter(Wait::AtMost(STOP_WAIT)).map_err(ReactorError::IoFailed)?;
             self.deliver_completions(service);
             self.deliver_closed(service);
         }
         Ok(())
-    }
-
-    /// Cancels everything and waits for it. Whether the kernel has let go of all memory.
-    fn drain(&mut self) -> bool {
-        for attempt in 0..DRAIN_ATTEMPTS_MAX {
-            if self.io.ring.in_flight() == 0 {
-                return true;
-            }
-            // Again now and then: a cancellation misses a request that is just being worked on.
-            if attempt % 10 == 0 {
-                self.io.ring.cancel_all();
-            }
-            if self.io.ring.enter(Wait::AtMost(DRAIN_WAIT)).is_err() {
-                return false;
-            }
-            self.completions.clear();
-            self.io.ring.reap(&mut self.completions);
-            for completion in self.completions.drain(..) {
-                if completion.token.operation == Operation::Accept
-                    && let Some(fd) = completion.result.ok().and_then(|fd| RawFd::try_from(fd).ok())
-                {
-                    // SAFETY: made by the kernel for this completion; nobody else knows it.
-                    drop(unsafe { OwnedFd::from_raw_fd(fd) });
-                }
-            }
-        }
-        self.io.ring.in_flight() == 0
     }
 }

@@ -1,30 +1,17 @@
 //! Receiving: each socket has one multishot receive armed, or waits: paused by its service, or for a buffer to come back.
 //!
 //! Bytes stay in order because a socket has one receive at a time: the next is armed only after the last completion of
-//! the one before. When the buffers run out, the kernel ends the receives of the sockets that have data; they queue, and
-//! as buffers come back each is armed for a single one in its turn, so that nobody who sends fast takes them all.
+//! the one before. When the buffers run out, the receives of the sockets that have data end; they queue, and as buffers come back each is armed for a single one in its turn, so that nobody who sends fast takes them all.
 
-use std::os::fd::AsRawFd;
-use std::ptr;
+use std::os::fd::AsFd;
 
-use io_uring::types::Fd;
-use io_uring::{opcode, squeue};
 use rustix::io::Errno;
 
-use crate::buffers::{BUFFER_GROUP, Received};
-use crate::io::{Io, is_passing, token};
+use crate::backend::{Completion, Operation, Shots};
+use crate::buffers::Received;
+use crate::io::{Io, is_passing};
 use crate::reactor::Service;
-use crate::ring::{Completion, Operation};
 use crate::socket::{CloseReason, Phase, SocketId};
-
-/// How much a receive may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shots {
-    /// One buffer.
-    One,
-    /// Buffer after buffer.
-    Many,
-}
 
 impl Io {
     /// Delivers no more of a socket's stream than what the kernel has taken out of it already (at most the reactor's
@@ -68,7 +55,7 @@ impl Io {
         if self.starved.is_empty() {
             return;
         }
-        for _ in 0..self.buffers.available(self.ring.completion_count()) {
+        for _ in 0..self.backend.available_buffers() {
             let Some(socket) = self.starved.pop_front() else { return };
             let Some(found) = self.sockets.get(socket) else { continue };
             found.starved = false;
@@ -97,7 +84,7 @@ impl Io {
         if let Some(id) = completion.buffer {
             let len = completion.result.map_or(0, |len| usize::try_from(len).unwrap_or(0));
             // SAFETY: completions are taken out of the ring once and looked at here only.
-            let bytes = unsafe { self.buffers.lend(id, len) };
+            let bytes = unsafe { self.backend.buffers().lend(id, len) };
             debug_assert!(bytes.is_some(), "the kernel filled a buffer that does not exist");
             if let Some(bytes) = bytes
                 && !bytes.is_empty()
@@ -146,7 +133,7 @@ impl Io {
             && !found.cancelling
         {
             found.cancelling = true;
-            self.cancel(Operation::Receive, socket);
+            self.backend.cancel(Operation::Receive, socket);
         }
     }
 
@@ -163,17 +150,6 @@ impl Io {
         let Some(found) = self.sockets.get(socket) else { return };
         debug_assert!(!found.receiving, "a second receive would reorder the stream");
         found.receiving = true;
-        let fd = Fd(found.fd.as_raw_fd());
-        let entry = match shots {
-            Shots::Many => opcode::RecvMulti::new(fd, BUFFER_GROUP).build(),
-            Shots::One => {
-                let entry = opcode::Recv::new(fd, ptr::null_mut(), 0).buf_group(BUFFER_GROUP).build();
-                entry.flags(squeue::Flags::BUFFER_SELECT)
-            }
-        };
-        let entry = entry.user_data(token(Operation::Receive, socket));
-        // SAFETY: the kernel writes to provided buffers only, which outlive the ring's requests; the socket is kept open
-        // until the receive's last completion.
-        unsafe { self.ring.push(entry) };
+        self.backend.receive(socket, found.fd.as_fd(), shots);
     }
 }

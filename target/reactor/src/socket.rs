@@ -6,8 +6,8 @@ use std::ptr;
 
 use libc::{iovec, msghdr};
 
+use crate::backend::INDEX_MAX;
 use crate::regions::RegionTable;
-use crate::ring::INDEX_MAX;
 use crate::send::{Cursor, SendBatch};
 
 /// Names an accepted socket. It stays invalid for ever once the socket is closed.

@@ -10,7 +10,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use common::{Behaviour, pattern, start, start_on};
-use holdfast_reactor::{CloseReason, Io, ReactorConfig, Received, RefusalReason, SendBatch, SocketId};
+use holdfast_reactor::{
+    CloseReason, Io, IoChoice, ReactorConfig, Received, RefusalReason, SendBatch, SocketId,
+};
 
 /// Keeps books of its sockets and answers everything with the same bytes.
 #[derive(Default)]
@@ -62,8 +64,8 @@ impl Behaviour for Echo {
     }
 }
 
-fn config() -> ReactorConfig {
-    ReactorConfig::default()
+fn config(io: IoChoice) -> ReactorConfig {
+    ReactorConfig { io, ..ReactorConfig::default() }
 }
 
 fn exchange(stream: &mut TcpStream, bytes: &[u8]) {
@@ -73,9 +75,25 @@ fn exchange(stream: &mut TcpStream, bytes: &[u8]) {
     assert!(back == bytes);
 }
 
-#[test]
-fn many_megabytes_are_echoed_in_order() {
-    let running = start(config(), Echo::default());
+on_each_interface! {
+    many_megabytes_are_echoed_in_order,
+    two_hundred_connections_leave_no_slot_behind,
+    a_stale_id_reaches_nobody,
+    connections_above_the_limit_are_closed_at_once,
+    a_listener_that_does_not_block_accepts_too,
+    the_last_bytes_reach_a_peer_that_keeps_sending,
+    the_last_bytes_reach_a_peer_that_closed_its_side_first,
+    a_peer_that_neither_reads_nor_closes_is_cut_off,
+    an_end_closes_every_connection_once,
+    a_panic_of_the_service_closes_its_connections,
+    fewer_buffers_than_data_lose_nothing,
+    an_idle_reactor_with_connections_uses_no_cpu,
+    a_connection_is_served_by_the_reactor_that_it_is_passed_to,
+    a_deadline_wakes_a_sleeping_reactor_and_never_early,
+}
+
+fn many_megabytes_are_echoed_in_order(io: IoChoice) {
+    let running = start(config(io), Echo::default());
     let stream = TcpStream::connect(running.address).unwrap();
     let data = pattern(24 << 20, 5);
     std::thread::scope(|scope| {
@@ -87,9 +105,8 @@ fn many_megabytes_are_echoed_in_order() {
     running.stop();
 }
 
-#[test]
-fn two_hundred_connections_leave_no_slot_behind() {
-    let mut running = start(config(), Echo::default());
+fn two_hundred_connections_leave_no_slot_behind(io: IoChoice) {
+    let mut running = start(config(io), Echo::default());
     for round in 0..200_u8 {
         let mut stream = TcpStream::connect(running.address).unwrap();
         exchange(&mut stream, &[round; 100]);
@@ -108,9 +125,8 @@ fn two_hundred_connections_leave_no_slot_behind() {
     assert_eq!(ids.len(), 200, "ids are not");
 }
 
-#[test]
-fn a_stale_id_reaches_nobody() {
-    let mut running = start(config(), Echo::default());
+fn a_stale_id_reaches_nobody(io: IoChoice) {
+    let mut running = start(config(io), Echo::default());
     let first = TcpStream::connect(running.address).unwrap();
     let stale = running.wait_until(|echo, _| echo.open.first().copied());
     drop(first);
@@ -131,9 +147,8 @@ fn a_stale_id_reaches_nobody() {
     running.stop();
 }
 
-#[test]
-fn connections_above_the_limit_are_closed_at_once() {
-    let mut running = start(ReactorConfig { sockets_max: 2, ..config() }, Echo::default());
+fn connections_above_the_limit_are_closed_at_once(io: IoChoice) {
+    let mut running = start(ReactorConfig { sockets_max: 2, ..config(io) }, Echo::default());
     let mut first = TcpStream::connect(running.address).unwrap();
     let mut second = TcpStream::connect(running.address).unwrap();
     exchange(&mut first, b"1");
@@ -148,20 +163,18 @@ fn connections_above_the_limit_are_closed_at_once() {
     assert_eq!(running.stop().accepted, 3);
 }
 
-#[test]
-fn a_listener_that_does_not_block_accepts_too() {
+fn a_listener_that_does_not_block_accepts_too(io: IoChoice) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
-    let running = start_on(config(), listener, Echo::default());
+    let running = start_on(config(io), listener, Echo::default());
     for _ in 0..3 {
         exchange(&mut TcpStream::connect(running.address).unwrap(), b"hello");
     }
     running.stop();
 }
 
-#[test]
-fn the_last_bytes_reach_a_peer_that_keeps_sending() {
-    let mut running = start(config(), Echo::default());
+fn the_last_bytes_reach_a_peer_that_keeps_sending(io: IoChoice) {
+    let mut running = start(config(io), Echo::default());
     let stream = TcpStream::connect(running.address).unwrap();
     let socket = running.wait_until(|echo, _| echo.open.first().copied());
     let last = pattern(6 << 20, 9);
@@ -189,9 +202,8 @@ fn the_last_bytes_reach_a_peer_that_keeps_sending() {
     assert!(echo.pending.is_empty(), "input after the end is not delivered");
 }
 
-#[test]
-fn the_last_bytes_reach_a_peer_that_closed_its_side_first() {
-    let mut running = start(config(), Echo::default());
+fn the_last_bytes_reach_a_peer_that_closed_its_side_first(io: IoChoice) {
+    let mut running = start(config(io), Echo::default());
     let stream = TcpStream::connect(running.address).unwrap();
     let socket = running.wait_until(|echo, _| echo.open.first().copied());
     running.call(move |echo, io| {
@@ -209,10 +221,9 @@ fn the_last_bytes_reach_a_peer_that_closed_its_side_first() {
     assert!(running.stop().in_flight.is_empty(), "its batch came back");
 }
 
-#[test]
-fn a_peer_that_neither_reads_nor_closes_is_cut_off() {
+fn a_peer_that_neither_reads_nor_closes_is_cut_off(io: IoChoice) {
     let (tell, told) = mpsc::channel();
-    let mut running = start(config(), Echo { tell_closed: Some(tell), ..Echo::default() });
+    let mut running = start(config(io), Echo { tell_closed: Some(tell), ..Echo::default() });
     let stream = TcpStream::connect(running.address).unwrap();
     let socket = running.wait_until(|echo, _| echo.open.first().copied());
     running.call(move |echo, io| {
@@ -227,9 +238,8 @@ fn a_peer_that_neither_reads_nor_closes_is_cut_off() {
     running.stop();
 }
 
-#[test]
-fn an_end_closes_every_connection_once() {
-    let mut running = start(config(), Echo::default());
+fn an_end_closes_every_connection_once(io: IoChoice) {
+    let mut running = start(config(io), Echo::default());
     let mut streams: Vec<_> = (0..10).map(|_| TcpStream::connect(running.address).unwrap()).collect();
     for stream in &mut streams {
         exchange(stream, b"x");
@@ -248,9 +258,8 @@ fn an_end_closes_every_connection_once() {
     assert!(echo.open.is_empty() && echo.in_flight.is_empty());
 }
 
-#[test]
-fn a_panic_of_the_service_closes_its_connections() {
-    let mut running = start(config(), Echo::default());
+fn a_panic_of_the_service_closes_its_connections(io: IoChoice) {
+    let mut running = start(config(io), Echo::default());
     let mut stream = TcpStream::connect(running.address).unwrap();
     exchange(&mut stream, b"x");
     running.call(|echo, io| {
@@ -264,9 +273,8 @@ fn a_panic_of_the_service_closes_its_connections() {
     assert!(outcome.is_ok() || outcome.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
 }
 
-#[test]
-fn fewer_buffers_than_data_lose_nothing() {
-    let running = start(ReactorConfig { receive_buffers: 2, ..config() }, Echo::default());
+fn fewer_buffers_than_data_lose_nothing(io: IoChoice) {
+    let running = start(ReactorConfig { receive_buffers: 2, ..config(io) }, Echo::default());
     std::thread::scope(|scope| {
         for client in 0..6 {
             let address = running.address;
@@ -285,9 +293,8 @@ fn fewer_buffers_than_data_lose_nothing() {
     running.stop();
 }
 
-#[test]
-fn an_idle_reactor_with_connections_uses_no_cpu() {
-    let mut running = start(config(), Echo::default());
+fn an_idle_reactor_with_connections_uses_no_cpu(io: IoChoice) {
+    let mut running = start(config(io), Echo::default());
     let mut streams: Vec<_> = (0..64).map(|_| TcpStream::connect(running.address).unwrap()).collect();
     for stream in &mut streams {
         exchange(stream, b"x");
@@ -323,11 +330,10 @@ impl Behaviour for Doorman {
     }
 }
 
-#[test]
-fn a_connection_is_served_by_the_reactor_that_it_is_passed_to() {
+fn a_connection_is_served_by_the_reactor_that_it_is_passed_to(io: IoChoice) {
     let (pass, passed) = mpsc::channel();
-    let mut door = start(config(), Doorman(pass));
-    let mut desk = start(config(), Echo::default());
+    let mut door = start(config(io), Doorman(pass));
+    let mut desk = start(config(io), Echo::default());
     for _ in 0..3 {
         let mut stream = TcpStream::connect(door.address).unwrap();
         let taken = passed.recv().unwrap();
@@ -359,10 +365,9 @@ impl Behaviour for Ticker {
     }
 }
 
-#[test]
-fn a_deadline_wakes_a_sleeping_reactor_and_never_early() {
+fn a_deadline_wakes_a_sleeping_reactor_and_never_early(io: IoChoice) {
     let (tell, ticked) = mpsc::channel();
-    let mut running = start(config(), Ticker { deadline_ms: None, ticked: tell });
+    let mut running = start(config(io), Ticker { deadline_ms: None, ticked: tell });
     for wait_ms in [0, 1, 30] {
         let due_ms = running.call(move |ticker, io| {
             let due_ms = io.now_ms() + wait_ms;

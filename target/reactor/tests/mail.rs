@@ -1,11 +1,14 @@
 //! Mailboxes between real threads: nothing is lost, nothing overtakes, and no wake-up is missed.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
+mod common;
+
 use std::net::SocketAddr;
 use std::sync::mpsc;
 
 use holdfast_reactor::{
-    CloseReason, Inboxes, Io, MailSender, Reactor, ReactorConfig, Received, SendBatch, Service, SocketId,
+    CloseReason, Inboxes, Io, IoChoice, MailSender, Reactor, ReactorConfig, Received, SendBatch, Service,
+    SocketId,
 };
 
 /// Senders of the flood; each counts from 0.
@@ -52,8 +55,8 @@ impl Service for Counter {
     }
 }
 
-fn run(inboxes: Inboxes<(usize, u64)>, spin_us: u32, mut counter: Counter) {
-    let config = ReactorConfig { spin_us, receive_buffers: 2, ..ReactorConfig::default() };
+fn run(io: IoChoice, inboxes: Inboxes<(usize, u64)>, spin_us: u32, mut counter: Counter) {
+    let config = ReactorConfig { io, spin_us, receive_buffers: 2, ..ReactorConfig::default() };
     Reactor::new(config, inboxes).unwrap().run(&mut counter).unwrap();
     assert_eq!(counter.next, [counter.end; SENDERS]);
 }
@@ -69,18 +72,21 @@ fn flood(mut mail: MailSender<(usize, u64)>, sender: usize) {
     }
 }
 
-#[test]
-fn millions_of_messages_through_small_inboxes_arrive_in_order() {
+on_each_interface! {
+    millions_of_messages_through_small_inboxes_arrive_in_order,
+    every_message_to_a_sleeping_reactor_wakes_it,
+}
+
+fn millions_of_messages_through_small_inboxes_arrive_in_order(io: IoChoice) {
     let mut inboxes = Inboxes::new().unwrap();
     for sender in 0..SENDERS {
         let mail = inboxes.add(1000);
         std::thread::spawn(move || flood(mail, sender));
     }
-    run(inboxes, 0, Counter { next: [0; SENDERS], end: MESSAGES, answers: None });
+    run(io, inboxes, 0, Counter { next: [0; SENDERS], end: MESSAGES, answers: None });
 }
 
-#[test]
-fn every_message_to_a_sleeping_reactor_wakes_it() {
+fn every_message_to_a_sleeping_reactor_wakes_it(io: IoChoice) {
     for spin_us in [0, 20] {
         let mut inboxes = Inboxes::new().unwrap();
         let mut senders = [inboxes.add(1), inboxes.add(1)];
@@ -93,7 +99,7 @@ fn every_message_to_a_sleeping_reactor_wakes_it() {
                 }
             }
         });
-        run(inboxes, spin_us, Counter { next: [0; SENDERS], end: ROUND_TRIPS, answers: Some(tell) });
+        run(io, inboxes, spin_us, Counter { next: [0; SENDERS], end: ROUND_TRIPS, answers: Some(tell) });
         thread.join().unwrap();
     }
 }

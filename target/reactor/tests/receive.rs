@@ -10,7 +10,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use common::{Behaviour, Running, pattern, start};
-use holdfast_reactor::{CloseReason, Io, ReactorConfig, Received, SendBatch, SocketId};
+use holdfast_reactor::{CloseReason, Io, IoChoice, ReactorConfig, Received, SendBatch, SocketId};
 
 /// Size of a receive buffer.
 const BUFFER_BYTES: usize = 32 * 1024;
@@ -59,8 +59,8 @@ impl Behaviour for Keeper {
     }
 }
 
-fn config(receive_buffers: u16) -> ReactorConfig {
-    ReactorConfig { receive_buffers, ..ReactorConfig::default() }
+fn config(io: IoChoice, receive_buffers: u16) -> ReactorConfig {
+    ReactorConfig { io, receive_buffers, ..ReactorConfig::default() }
 }
 
 /// A connection and what the reactor calls it.
@@ -89,9 +89,22 @@ fn wait_for_kept(running: &mut Running<Keeper>, count: u16) {
     running.wait_until(move |_, _| KEPT.with_borrow(|kept| (kept.len() == usize::from(count)).then_some(())));
 }
 
-#[test]
-fn kept_buffers_stay_as_they_are_while_others_are_filled() {
-    let mut running = start(config(8), Keeper { keep: true, ..Keeper::default() });
+on_each_interface! {
+    kept_buffers_stay_as_they_are_while_others_are_filled,
+    kept_buffers_outlive_their_socket_and_their_reactor,
+    a_reactor_whose_buffers_are_all_kept_sleeps_until_they_come_back,
+    returning_buffers_go_to_waiting_sockets_in_turn,
+    a_paused_socket_gets_at_most_what_was_in_flight_and_loses_nothing,
+    a_pause_holds_until_it_is_taken_back,
+    pauses_in_any_rhythm_keep_the_order,
+    a_paused_socket_is_closed_like_any_other,
+    the_end_of_a_paused_stream_is_noticed_once_it_resumes,
+    a_paused_socket_that_shuts_down_reads_to_the_end,
+    waiting_for_a_buffer_does_not_hinder_a_close,
+}
+
+fn kept_buffers_stay_as_they_are_while_others_are_filled(io: IoChoice) {
+    let mut running = start(config(io, 8), Keeper { keep: true, ..Keeper::default() });
     let (mut first, kept) = connect(&mut running, 0);
     let (mut second, busy) = connect(&mut running, 1);
     first.write_all(&pattern(1000, 7)).unwrap();
@@ -105,10 +118,9 @@ fn kept_buffers_stay_as_they_are_while_others_are_filled() {
     running.stop();
 }
 
-#[test]
-fn kept_buffers_outlive_their_socket_and_their_reactor() {
+fn kept_buffers_outlive_their_socket_and_their_reactor(io: IoChoice) {
     let (tell, told) = std::sync::mpsc::channel();
-    let mut running = start(config(2), Keeper { keep: true, ..Keeper::default() });
+    let mut running = start(config(io, 2), Keeper { keep: true, ..Keeper::default() });
     let (mut stream, socket) = connect(&mut running, 0);
     stream.write_all(&pattern(500, 1)).unwrap();
     wait_for_bytes(&mut running, socket, 500);
@@ -131,9 +143,8 @@ fn kept_buffers_outlive_their_socket_and_their_reactor() {
     assert!(told.recv().unwrap() == pattern(500, 1));
 }
 
-#[test]
-fn a_reactor_whose_buffers_are_all_kept_sleeps_until_they_come_back() {
-    let mut running = start(config(FEW), Keeper { keep: true, ..Keeper::default() });
+fn a_reactor_whose_buffers_are_all_kept_sleeps_until_they_come_back(io: IoChoice) {
+    let mut running = start(config(io, FEW), Keeper { keep: true, ..Keeper::default() });
     let (mut greedy, first) = connect(&mut running, 0);
     let (mut modest, second) = connect(&mut running, 1);
     let data = pattern(4 << 20, 1);
@@ -157,9 +168,8 @@ fn a_reactor_whose_buffers_are_all_kept_sleeps_until_they_come_back() {
     running.stop();
 }
 
-#[test]
-fn returning_buffers_go_to_waiting_sockets_in_turn() {
-    let mut running = start(config(FEW), Keeper { keep: true, ..Keeper::default() });
+fn returning_buffers_go_to_waiting_sockets_in_turn(io: IoChoice) {
+    let mut running = start(config(io, FEW), Keeper { keep: true, ..Keeper::default() });
     let (mut hoarder, _) = connect(&mut running, 0);
     for count in 1..=FEW {
         hoarder.write_all(b"x").unwrap();
@@ -187,9 +197,8 @@ fn returning_buffers_go_to_waiting_sockets_in_turn() {
     running.stop();
 }
 
-#[test]
-fn a_paused_socket_gets_at_most_what_was_in_flight_and_loses_nothing() {
-    let mut running = start(config(8), Keeper { pause_at: Some(1), ..Keeper::default() });
+fn a_paused_socket_gets_at_most_what_was_in_flight_and_loses_nothing(io: IoChoice) {
+    let mut running = start(config(io, 8), Keeper { pause_at: Some(1), ..Keeper::default() });
     let (stream, socket) = connect(&mut running, 0);
     let (mut other, unpaused) = connect(&mut running, 1);
     let data = pattern(8 << 20, 2);
@@ -210,9 +219,8 @@ fn a_paused_socket_gets_at_most_what_was_in_flight_and_loses_nothing() {
     running.stop();
 }
 
-#[test]
-fn a_pause_holds_until_it_is_taken_back() {
-    let mut running = start(config(8), Keeper::default());
+fn a_pause_holds_until_it_is_taken_back(io: IoChoice) {
+    let mut running = start(config(io, 8), Keeper::default());
     let (mut stream, socket) = connect(&mut running, 0);
     let (mut other, witness) = connect(&mut running, 1);
     pause(&mut running, socket);
@@ -236,9 +244,8 @@ fn a_pause_holds_until_it_is_taken_back() {
     running.stop();
 }
 
-#[test]
-fn pauses_in_any_rhythm_keep_the_order() {
-    let mut running = start(config(4), Keeper::default());
+fn pauses_in_any_rhythm_keep_the_order(io: IoChoice) {
+    let mut running = start(config(io, 4), Keeper::default());
     let (stream, socket) = connect(&mut running, 0);
     let data = pattern(16 << 20, 4);
     std::thread::scope(|scope| {
@@ -268,9 +275,8 @@ fn pauses_in_any_rhythm_keep_the_order() {
     running.stop();
 }
 
-#[test]
-fn a_paused_socket_is_closed_like_any_other() {
-    let mut running = start(config(4), Keeper::default());
+fn a_paused_socket_is_closed_like_any_other(io: IoChoice) {
+    let mut running = start(config(io, 4), Keeper::default());
     let (mut stream, socket) = connect(&mut running, 0);
     pause(&mut running, socket);
     stream.write_all(b"unread").unwrap();
@@ -285,9 +291,8 @@ fn a_paused_socket_is_closed_like_any_other() {
     assert!(running.stop().got.is_empty());
 }
 
-#[test]
-fn the_end_of_a_paused_stream_is_noticed_once_it_resumes() {
-    let mut running = start(config(4), Keeper::default());
+fn the_end_of_a_paused_stream_is_noticed_once_it_resumes(io: IoChoice) {
+    let mut running = start(config(io, 4), Keeper::default());
     let (mut stream, socket) = connect(&mut running, 0);
     pause(&mut running, socket);
     stream.write_all(b"last words").unwrap();
@@ -298,9 +303,8 @@ fn the_end_of_a_paused_stream_is_noticed_once_it_resumes() {
     assert_eq!(running.stop().got[&socket], b"last words");
 }
 
-#[test]
-fn a_paused_socket_that_shuts_down_reads_to_the_end() {
-    let mut running = start(config(4), Keeper::default());
+fn a_paused_socket_that_shuts_down_reads_to_the_end(io: IoChoice) {
+    let mut running = start(config(io, 4), Keeper::default());
     let (mut stream, socket) = connect(&mut running, 0);
     pause(&mut running, socket);
     running.call(move |_, io| io.shutdown_after_send(socket));
@@ -311,9 +315,8 @@ fn a_paused_socket_that_shuts_down_reads_to_the_end() {
     assert!(running.stop().got.is_empty(), "discarded");
 }
 
-#[test]
-fn waiting_for_a_buffer_does_not_hinder_a_close() {
-    let mut running = start(config(2), Keeper { keep: true, ..Keeper::default() });
+fn waiting_for_a_buffer_does_not_hinder_a_close(io: IoChoice) {
+    let mut running = start(config(io, 2), Keeper { keep: true, ..Keeper::default() });
     let (mut greedy, first) = connect(&mut running, 0);
     let (mut waiting, second) = connect(&mut running, 1);
     std::thread::scope(|scope| {

@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 
 use common::{Behaviour, start};
-use holdfast_reactor::{Inboxes, Io, Reactor, ReactorConfig, ReactorError, SendBatch, SocketId};
+use holdfast_reactor::{Inboxes, Io, IoChoice, Reactor, ReactorConfig, ReactorError, SendBatch, SocketId};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors that this process may have.
@@ -37,7 +37,13 @@ fn greeting(stream: &mut TcpStream) -> [u8; 5] {
 fn accepting_resumes_when_descriptors_are_free_again() {
     let limit = Rlimit { current: Some(DESCRIPTORS), ..getrlimit(Resource::Nofile) };
     setrlimit(Resource::Nofile, limit).unwrap();
-    let mut running = start(ReactorConfig::default(), Greeter);
+    accepting_resumes(IoChoice::Uring);
+    accepting_resumes(IoChoice::Epoll);
+}
+
+fn accepting_resumes(io: IoChoice) {
+    let config = ReactorConfig { io, ..ReactorConfig::default() };
+    let mut running = start(config, Greeter);
     running.call(|_, _| ());
     let mut used: Vec<OwnedFd> = Vec::new();
     let output = std::io::stdout();
@@ -53,12 +59,20 @@ fn accepting_resumes_when_descriptors_are_free_again() {
     assert_eq!(running.call(|_, io| io.open_sockets()), 1);
     drop(first);
     assert_eq!(&greeting(&mut second), b"hello");
+    running.wait_until(|_, io| (io.open_sockets() == 1).then_some(()));
     let inboxes = Inboxes::<()>::new().unwrap();
     while let Ok(more) = output.as_fd().try_clone_to_owned() {
         used.push(more);
     }
-    let refused = Reactor::new(ReactorConfig::default(), inboxes);
-    assert!(matches!(refused, Err(ReactorError::RingRefused(_))), "a new reactor says why it cannot be");
+    let refused = Reactor::new(config, inboxes);
+    assert!(
+        matches!(
+            (io, refused),
+            (IoChoice::Uring, Err(ReactorError::RingRefused(_)))
+                | (IoChoice::Epoll, Err(ReactorError::PollRefused(_)))
+        ),
+        "a new reactor says why it cannot be"
+    );
     drop(used);
     running.stop();
 }

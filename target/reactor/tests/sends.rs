@@ -8,7 +8,8 @@ use std::net::TcpStream;
 
 use common::{Behaviour, Running, pattern, start};
 use holdfast_reactor::{
-    CloseReason, Io, Mapping, ReactorConfig, RefusalReason, RegionId, SendBatch, SendProgress, SocketId,
+    CloseReason, Io, IoChoice, Mapping, ReactorConfig, RefusalReason, RegionId, SendBatch, SendProgress,
+    SocketId,
 };
 
 const MIB: usize = 1 << 20;
@@ -37,11 +38,11 @@ impl Behaviour for Sender {
 }
 
 /// A sender whose region holds `pattern(8 MiB, 0)`, and one connection to it.
-fn connected(name: &str) -> (Running<Sender>, TcpStream, SocketId, RegionId) {
+fn connected(name: &str, io: IoChoice) -> (Running<Sender>, TcpStream, SocketId, RegionId) {
     let mut mapping = Mapping::create(name, 8 * MIB).unwrap();
     mapping.slice_mut(0, 8 * MIB).unwrap().copy_from_slice(&pattern(8 * MIB, 0));
     let sender = Sender { mapping, region: None, sockets: Vec::new(), sent: Vec::new(), closed: Vec::new() };
-    let mut running = start(ReactorConfig::default(), sender);
+    let mut running = start(ReactorConfig { io, ..ReactorConfig::default() }, sender);
     let stream = TcpStream::connect(running.address).unwrap();
     let socket = running.wait_until(|sender, _| sender.sockets.first().copied());
     let region = running.call(|sender, io| {
@@ -73,9 +74,18 @@ fn mixture(region: RegionId, round: usize) -> (SendBatch, Vec<u8>) {
     (batch, expected)
 }
 
-#[test]
-fn every_byte_of_every_kind_of_segment_arrives_at_a_slow_reader() {
-    let (mut running, mut stream, socket, region) = connected("sends-mixture");
+on_each_interface! {
+    every_byte_of_every_kind_of_segment_arrives_at_a_slow_reader,
+    a_batch_of_more_segments_than_one_call_takes_arrives_whole,
+    an_immediate_send_comes_back_at_once_until_the_socket_is_full,
+    batches_that_cannot_be_sent_come_back_with_the_reason,
+    a_region_taken_away_during_a_send_is_sent_to_its_end,
+    closing_during_a_send_gives_the_batch_back_once_and_frees_the_region,
+    a_peer_that_vanishes_during_a_send_closes_the_socket,
+}
+
+fn every_byte_of_every_kind_of_segment_arrives_at_a_slow_reader(io: IoChoice) {
+    let (mut running, mut stream, socket, region) = connected("sends-mixture", io);
     for round in 0..4 {
         let (batch, expected) = mixture(region, round);
         running.call(move |_, io| io.send(socket, batch).unwrap());
@@ -94,9 +104,8 @@ fn every_byte_of_every_kind_of_segment_arrives_at_a_slow_reader() {
     assert!(running.stop().sent.is_empty());
 }
 
-#[test]
-fn a_batch_of_more_segments_than_one_call_takes_arrives_whole() {
-    let (mut running, mut stream, socket, region) = connected("sends-segments");
+fn a_batch_of_more_segments_than_one_call_takes_arrives_whole(io: IoChoice) {
+    let (mut running, mut stream, socket, region) = connected("sends-segments", io);
     let data = pattern(8 * MIB, 0);
     let (mut batch, mut expected) = (SendBatch::new(), Vec::new());
     for part in 0..2500 {
@@ -114,9 +123,8 @@ fn a_batch_of_more_segments_than_one_call_takes_arrives_whole() {
     running.stop();
 }
 
-#[test]
-fn an_immediate_send_comes_back_at_once_until_the_socket_is_full() {
-    let (mut running, mut stream, socket, region) = connected("sends-now");
+fn an_immediate_send_comes_back_at_once_until_the_socket_is_full(io: IoChoice) {
+    let (mut running, mut stream, socket, region) = connected("sends-now", io);
     let (whole, rest) = running.call(move |_, io| {
         let mut batch = SendBatch::new();
         let mut whole = 0_usize;
@@ -149,9 +157,8 @@ fn an_immediate_send_comes_back_at_once_until_the_socket_is_full() {
     running.stop();
 }
 
-#[test]
-fn batches_that_cannot_be_sent_come_back_with_the_reason() {
-    let (mut running, _stream, socket, region) = connected("sends-refused");
+fn batches_that_cannot_be_sent_come_back_with_the_reason(io: IoChoice) {
+    let (mut running, _stream, socket, region) = connected("sends-refused", io);
     let mut refuse = |fill: fn(&mut SendBatch, RegionId)| {
         running.call(move |_, io| {
             let mut batch = SendBatch::new();
@@ -178,9 +185,8 @@ fn batches_that_cannot_be_sent_come_back_with_the_reason() {
     running.stop();
 }
 
-#[test]
-fn a_region_taken_away_during_a_send_is_sent_to_its_end() {
-    let (mut running, mut stream, socket, region) = connected("sends-retire");
+fn a_region_taken_away_during_a_send_is_sent_to_its_end(io: IoChoice) {
+    let (mut running, mut stream, socket, region) = connected("sends-retire", io);
     running.call(move |_, io| {
         let mut batch = SendBatch::new();
         for _ in 0..4 {
@@ -201,9 +207,8 @@ fn a_region_taken_away_during_a_send_is_sent_to_its_end() {
     running.stop();
 }
 
-#[test]
-fn closing_during_a_send_gives_the_batch_back_once_and_frees_the_region() {
-    let (mut running, mut stream, socket, region) = connected("sends-close");
+fn closing_during_a_send_gives_the_batch_back_once_and_frees_the_region(io: IoChoice) {
+    let (mut running, mut stream, socket, region) = connected("sends-close", io);
     running.call(move |sender, io| {
         let mut batch = SendBatch::new();
         for _ in 0..8 {
@@ -234,9 +239,8 @@ fn closing_during_a_send_gives_the_batch_back_once_and_frees_the_region() {
     assert!(sender.closed.is_empty() && sender.sent.is_empty());
 }
 
-#[test]
-fn a_peer_that_vanishes_during_a_send_closes_the_socket() {
-    let (mut running, mut stream, socket, region) = connected("sends-reset");
+fn a_peer_that_vanishes_during_a_send_closes_the_socket(io: IoChoice) {
+    let (mut running, mut stream, socket, region) = connected("sends-reset", io);
     running.call(move |_, io| {
         let mut batch = SendBatch::new();
         batch.push_region(region, 0, 8 * MIB);

@@ -10,6 +10,19 @@ use holdfast_reactor::{
     CloseReason, Inboxes, Io, MailSender, Reactor, ReactorConfig, Received, SendBatch, Service, SocketId,
 };
 
+/// Makes a test of each function for each interface to the kernel, which it is given.
+#[macro_export]
+macro_rules! on_each_interface {
+    ($($test:ident),+ $(,)?) => {
+        mod uring {
+            $(#[test] fn $test() { super::$test(holdfast_reactor::IoChoice::Uring) })+
+        }
+        mod epoll {
+            $(#[test] fn $test() { super::$test(holdfast_reactor::IoChoice::Epoll) })+
+        }
+    };
+}
+
 /// What a test does with its sockets. Everything is optional.
 pub(crate) trait Behaviour: Send + 'static {
     fn offered(&mut self, _io: &mut Io, stream: TcpStream) -> Option<TcpStream> {
