@@ -293,6 +293,11 @@ impl Queue {
         }
     }
 
+    /// An R2T that is held already, without waiting for one.
+    pub fn held_r2t(&mut self) -> Option<R2t> {
+        self.held_r2ts.as_mut().and_then(VecDeque::pop_front)
+    }
+
     /// Answers an R2T as the protocol asks, in H2CData PDUs of at most MAXH2CDATA bytes.
     ///
     /// # Errors

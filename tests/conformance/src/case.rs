@@ -49,6 +49,12 @@ pub(crate) fn matches(pattern: &str, id: &str) -> bool {
 }
 
 impl Case {
+    /// A case in one line.
+    #[must_use]
+    pub const fn new(id: &'static str, clause: &'static str, run: fn(&mut Lab) -> Result<()>) -> Case {
+        Case { id, clause, run }
+    }
+
     /// Whether its id is one that `pattern` means: `*` stands for any characters, everything else for itself.
     #[must_use]
     pub fn is_meant_by(&self, pattern: &str) -> bool {
