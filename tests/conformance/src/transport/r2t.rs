@@ -208,7 +208,7 @@ fn refused_commands_ask_for_nothing(lab: &mut Lab) -> Result<()> {
     let blocks = session.namespace_format(1)?.blocks;
     let refused = [
         (Io::at(blocks, 1).sqe(opcode::WRITE, 1), code::LBA_OUT_OF_RANGE),
-        (Io::at(0, 1).sqe(opcode::WRITE, 99), code::INVALID_NAMESPACE),
+        (Io::at(0, 1).sqe(opcode::WRITE, 0xffff_fff0), code::INVALID_NAMESPACE),
         (Io::at(0, 1).sqe(0x7e, 1), code::INVALID_OPCODE),
     ];
     for (sqe, expected) in refused {
