@@ -1,10 +1,11 @@
-//! Writes down, once a second and only what has changed, what a kill may take: counters, met hosts, incidents.
+//! Writes down, once a second and only what has changed, what a kill may take: counters, met hosts, events, incidents.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holdfast_contract::DiscoveredHost;
 
+use crate::events::EventRecord;
 use crate::faults::FaultReceiver;
 use crate::record::{self, CounterRecord, Records};
 use crate::shard::Shared;
@@ -23,13 +24,15 @@ pub(crate) struct Keeper {
     spool: SharedSpool,
     counters: CounterRecord,
     hosts: Vec<DiscoveredHost>,
+    events: EventRecord,
 }
 
 impl Keeper {
     /// A keeper that starts from what was read.
     pub(crate) fn new(records: Records, shared: Shared, spool: SharedSpool, counters: CounterRecord) -> Self {
         let hosts = shared.hosts.discovered().iter().map(record::discovered_host).collect();
-        Keeper { records, shared, spool, counters, hosts }
+        // Written at once: that the target has started is an event of its own.
+        Keeper { records, shared, spool, counters, hosts, events: EventRecord::default() }
     }
 
     /// Collects reports and writes, until the cores are gone; then writes once more.
@@ -58,6 +61,13 @@ impl Keeper {
             match self.records.write_hosts(&hosts) {
                 Ok(()) => self.hosts = hosts,
                 Err(error) => tracing::error!(%error, "cannot write the new hosts down"),
+            }
+        }
+        let events = EventRecord::of(&self.shared.directory);
+        if events != self.events {
+            match self.records.write_events(&events) {
+                Ok(()) => self.events = events,
+                Err(error) => tracing::error!(%error, "cannot write the persistent events down"),
             }
         }
         let incidents = lock(&self.spool).take_changed();

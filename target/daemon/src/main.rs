@@ -4,6 +4,7 @@ mod admin;
 mod args;
 mod clock;
 mod core;
+mod events;
 mod fair;
 mod faults;
 mod files;
@@ -83,14 +84,15 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let records = Records::new(&args.state);
     let counters = Arc::new(CounterBook::default());
     let counted = records.restore_counters(&counters)?;
+    let config = DirectoryConfig {
+        serial_prefix: "HF".to_owned(),
+        model: "Holdfast".to_owned(),
+        firmware: env!("CARGO_PKG_VERSION").to_owned(),
+        portals,
+        started_unix_seconds: clock::unix_ms() / 1000,
+    };
     let shared = Shared {
-        directory: Arc::new(Directory::new(DirectoryConfig {
-            serial_prefix: "HF".to_owned(),
-            model: "Holdfast".to_owned(),
-            firmware: env!("CARGO_PKG_VERSION").to_owned(),
-            portals,
-            started_unix_seconds: clock::unix_ms() / 1000,
-        })),
+        directory: Arc::new(Directory::restore(config, records.events()?.into_kept())),
         hosts: Arc::new(HostBook::new(records.hosts()?, random_host_id)),
         sessions: Arc::new(SessionBook::default()),
         counters,

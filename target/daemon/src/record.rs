@@ -1,4 +1,4 @@
-//! What the target writes down about itself: the state applied last, hosts it met, counters.
+//! What the target writes down about itself: the state applied last, hosts it met, counters, events.
 
 use std::path::Path;
 
@@ -8,6 +8,7 @@ use holdfast_contract::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::events::EventRecord;
 use crate::files::{FileError, StateFile};
 use crate::intent::{host_id, volume_id};
 use crate::spool::{self, SpoolRecord};
@@ -19,6 +20,7 @@ pub(crate) struct Records {
     hosts: StateFile,
     counters: StateFile,
     incidents: StateFile,
+    events: StateFile,
 }
 
 /// Counters as written down.
@@ -38,6 +40,7 @@ impl Records {
             hosts: StateFile::new(folder, "hosts.json", "holdfast-hosts", 1),
             counters: StateFile::new(folder, "counters.json", "holdfast-counters", 1),
             incidents: StateFile::new(folder, "incidents.json", "holdfast-incidents", 1),
+            events: StateFile::new(folder, "events.json", "holdfast-events", 1),
         }
     }
 
@@ -87,6 +90,16 @@ impl Records {
     /// Writes the incidents down.
     pub(crate) fn write_incidents(&self, record: &SpoolRecord) -> Result<(), FileError> {
         self.incidents.write(record)
+    }
+
+    /// Persistent event logs of earlier runs.
+    pub(crate) fn events(&self) -> Result<EventRecord, FileError> {
+        Ok(self.events.read()?.unwrap_or_default())
+    }
+
+    /// Writes the persistent event logs down.
+    pub(crate) fn write_events(&self, record: &EventRecord) -> Result<(), FileError> {
+        self.events.write(record)
     }
 }
 

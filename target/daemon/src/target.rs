@@ -285,6 +285,7 @@ impl Target {
         }
         // Not before every core finds them in the picture: a host that connects meanwhile must not be met again.
         self.shared.hosts.adopted(&adopted);
+        self.shared.directory.retain_subsystems(|id| adopted.subsystem(id).is_some());
         Ok(())
     }
 

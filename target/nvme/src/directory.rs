@@ -2,7 +2,7 @@
 //!
 //! Touched at Connect, at controller reset and when connections end; never per command.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -38,10 +38,34 @@ pub struct DirectoryConfig {
     pub started_unix_seconds: u64,
 }
 
+/// What is to be kept over restarts: persistent event logs, and the age of the target.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeptEvents {
+    /// How often the target has started.
+    pub power_cycles: u64,
+    /// Whole hours that it has run, in all.
+    pub power_on_hours: u64,
+    /// By subsystem, in the order of their identifiers.
+    pub subsystems: Vec<KeptSubsystem>,
+}
+
+/// The persistent event log of one subsystem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptSubsystem {
+    /// Whose.
+    pub id: SubsystemId,
+    /// Generation Number: how often a host has begun to read it.
+    pub generation: u16,
+    /// Events as hosts read them, oldest first.
+    pub events: Vec<Vec<u8>>,
+}
+
 /// All controllers.
 #[derive(Debug)]
 pub struct Directory {
     config: DirectoryConfig,
+    power_cycles: u64,
+    earlier_hours: u64,
     /// Goes up when queues of other connections have to end, or have something to do for each other.
     generation: AtomicU64,
     inner: Mutex<Inner>,
@@ -52,17 +76,64 @@ struct Inner {
     last_cntlid: u16,
     controllers: Vec<Arc<Controller>>,
     /// Of every subsystem that has had a controller. An administrator makes them, so they need no bound of ours.
-    subsystems: HashMap<SubsystemId, Arc<SubsystemState>>,
+    subsystems: BTreeMap<SubsystemId, Arc<SubsystemState>>,
 }
+
+const SECONDS_PER_HOUR: u64 = 3600;
 
 /// Highest CNTLID that may be given to a controller.
 const CNTLID_MAX: u16 = 0xffef;
 
 impl Directory {
-    /// A directory without controllers.
+    /// A directory without controllers, in the first run of a target.
     pub fn new(config: DirectoryConfig) -> Directory {
-        let inner = Mutex::new(Inner::default());
-        Directory { config, generation: AtomicU64::new(0), inner }
+        Directory::restore(config, KeptEvents::default())
+    }
+
+    /// A directory without controllers, after a restart. Events that cannot be are left out.
+    pub fn restore(config: DirectoryConfig, kept: KeptEvents) -> Directory {
+        let subsystems = kept.subsystems.into_iter().map(|subsystem| {
+            (subsystem.id, Arc::new(SubsystemState::restore(subsystem.generation, subsystem.events)))
+        });
+        let inner = Inner { subsystems: subsystems.collect(), ..Inner::default() };
+        Directory {
+            config,
+            power_cycles: kept.power_cycles.saturating_add(1),
+            earlier_hours: kept.power_on_hours,
+            generation: AtomicU64::new(0),
+            inner: Mutex::new(inner),
+        }
+    }
+
+    /// What is to be kept, at this time.
+    pub fn kept(&self, unix_seconds: u64) -> KeptEvents {
+        let states: Vec<_> =
+            self.lock().subsystems.iter().map(|(id, state)| (*id, Arc::clone(state))).collect();
+        let subsystems = states.into_iter().map(|(id, state)| {
+            let (generation, events) = state.kept();
+            KeptSubsystem { id, generation, events }
+        });
+        KeptEvents {
+            power_cycles: self.power_cycles,
+            power_on_hours: self.power_on_hours(unix_seconds),
+            subsystems: subsystems.collect(),
+        }
+    }
+
+    /// Forgets subsystems that are gone.
+    pub fn retain_subsystems(&self, keep: impl Fn(SubsystemId) -> bool) {
+        self.lock().subsystems.retain(|id, _| keep(*id));
+    }
+
+    /// How often the target has started.
+    pub(crate) fn power_cycles(&self) -> u64 {
+        self.power_cycles
+    }
+
+    /// Whole hours that the target has run, in all.
+    pub(crate) fn power_on_hours(&self, unix_seconds: u64) -> u64 {
+        let now = unix_seconds.saturating_sub(self.config.started_unix_seconds) / SECONDS_PER_HOUR;
+        self.earlier_hours.saturating_add(now)
     }
 
     /// Goes up when controllers were reset or ended, or when their queues have something to do for each other: every

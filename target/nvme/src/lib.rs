@@ -45,5 +45,5 @@ mod term;
 mod wire;
 
 pub use connection::{Connection, ConnectionConfig, Context, Disposition, Taken};
-pub use directory::{Directory, DirectoryConfig, Portal};
+pub use directory::{Directory, DirectoryConfig, KeptEvents, KeptSubsystem, Portal};
 pub use limits::{HALF_OPEN_MS, PDU_COST, RESPONSES_PER_BATCH};

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use holdfast_block::{BlockPort, Subsystem, VolumeId, VolumeInfo};
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::connection::Context;
 use crate::limits::EVENT_LOG_LEN_MAX;
@@ -53,13 +53,15 @@ pub(crate) struct Moment {
     pub(crate) unix_ms: u64,
     /// Milliseconds since the target started.
     pub(crate) up_ms: u64,
+    /// How often it has started.
+    pub(crate) power_cycles: u64,
 }
 
 impl Moment {
     pub(crate) fn now<P: BlockPort>(cx: &Context<'_, P>, cntlid: u16) -> Moment {
         let up_seconds = cx.unix_seconds.saturating_sub(cx.directory.config().started_unix_seconds);
         let [unix_ms, up_ms] = [cx.unix_seconds, up_seconds].map(|seconds| seconds.saturating_mul(1000));
-        Moment { cntlid, unix_ms, up_ms }
+        Moment { cntlid, unix_ms, up_ms, power_cycles: cx.directory.power_cycles() }
     }
 }
 
@@ -67,6 +69,19 @@ impl Moment {
 const DAMAGE_INTERVAL_MS: u64 = 1_000;
 
 impl SubsystemState {
+    /// The log of earlier runs, oldest event first. What is no event of ours is left out.
+    pub(crate) fn restore(generation: u16, events: Vec<Vec<u8>>) -> SubsystemState {
+        let mut inner = Inner { generation, ..Inner::default() };
+        events.into_iter().filter(|event| is_event(event)).for_each(|event| inner.keep(event));
+        SubsystemState { inner: Mutex::new(inner) }
+    }
+
+    /// What is to be kept: the generation, and the events, oldest first.
+    pub(crate) fn kept(&self) -> (u16, Vec<Vec<u8>>) {
+        let inner = self.lock();
+        (inner.generation, inner.events.iter().cloned().collect())
+    }
+
     /// Follows the exports, and notes that the subsystem has begun to serve if this is the first that is heard of it.
     pub(crate) fn follow(&self, revision: u64, subsystem: &Subsystem, moment: Moment, firmware: &str) {
         let mut inner = self.lock();
@@ -172,7 +187,7 @@ impl Inner {
         let mut event = PowerOnReset::new_zeroed();
         put_text(&mut event.firmware, firmware, b' ');
         event.cntlid.set(moment.cntlid);
-        event.power_cycles.set(1);
+        event.power_cycles.set(u32::try_from(moment.power_cycles).unwrap_or(u32::MAX));
         event.up_ms.set(moment.up_ms);
         event.timestamp.set(moment.unix_ms);
         self.add(event_type::POWER_ON_OR_RESET, moment, event.as_bytes());
@@ -198,7 +213,11 @@ impl Inner {
         header.cntlid.set(moment.cntlid);
         header.timestamp.set(moment.unix_ms);
         header.event_len.set(u16::try_from(data.len()).unwrap_or(0));
-        let event = [header.as_bytes(), data].concat();
+        self.keep([header.as_bytes(), data].concat());
+    }
+
+    /// Takes up a new event; the oldest ones make room for it.
+    fn keep(&mut self, event: Vec<u8>) {
         self.len_bytes += event.len();
         self.events.push_back(event);
         while self.len_bytes > EVENT_LOG_LEN_MAX {
@@ -208,12 +227,20 @@ impl Inner {
     }
 }
 
+/// Whether these bytes are one event of a kind that is written here.
+fn is_event(bytes: &[u8]) -> bool {
+    let Ok((header, data)) = EventHeader::read_from_prefix(bytes) else { return false };
+    header.header_len == EVENT_HEADER_EXTRA
+        && event_type::ALL.contains(&header.event_type)
+        && usize::from(header.event_len.get()) == data.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn moment(unix_ms: u64) -> Moment {
-        Moment { cntlid: 1, unix_ms, up_ms: 0 }
+        Moment { cntlid: 1, unix_ms, up_ms: 0, power_cycles: 1 }
     }
 
     fn kinds(state: &SubsystemState) -> Vec<u8> {
@@ -243,5 +270,18 @@ mod tests {
         completion.status.set(0x0506);
         state.damaged(moment(1001), completion);
         assert_eq!(kinds(&state), [event_type::HARDWARE_ERROR; 3]);
+    }
+
+    #[test]
+    fn a_restart_keeps_what_was_written_and_nothing_else() {
+        let state = SubsystemState::default();
+        state.timestamp_changed(moment(1), 0, 0);
+        state.timestamp_changed(moment(2), 0, 0);
+        let (generation, mut events) = state.kept();
+        let good = events.clone();
+        events.insert(1, vec![event_type::TIMESTAMP_CHANGE; 30]);
+        events.insert(0, vec![]);
+        events.push(vec![0; 24]);
+        assert_eq!(SubsystemState::restore(generation, events).kept(), (generation, good));
     }
 }

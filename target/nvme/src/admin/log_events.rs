@@ -6,7 +6,7 @@
 use holdfast_block::BlockPort;
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::log_health::{power_on_hours, smart};
+use super::log_health::smart;
 use super::{AdminPlan, AdminQueue, identify_controller};
 use crate::connection::Context;
 use crate::sgl;
@@ -90,7 +90,7 @@ fn establish<P: BlockPort>(cx: &Context<'_, P>, queue: &mut AdminQueue) {
     header.revision = EVENT_LOG_REVISION;
     header.header_len.set(HEADER_LEN_FIELD);
     header.timestamp.set(moment.unix_ms | TIMESTAMP_ORIGIN_SET);
-    header.power_cycles.set(1);
+    header.power_cycles.set(cx.directory.power_cycles());
     put_text(&mut header.serial, &identify_controller::serial(cx, queue), b' ');
     put_text(&mut header.model, &config.model, b' ');
     put_text(&mut header.subnqn, &queue.controller.association.subnqn, 0);
@@ -107,7 +107,7 @@ fn establish<P: BlockPort>(cx: &Context<'_, P>, queue: &mut AdminQueue) {
 pub(super) fn page<P: BlockPort>(cx: &Context<'_, P>, queue: &mut AdminQueue) -> Result<Vec<u8>, Status> {
     let report = queue.event_report.as_mut().ok_or(Status::COMMAND_SEQUENCE)?;
     let mut header = report.header;
-    header.power_on_hours.set(power_on_hours(cx));
+    header.power_on_hours.set(cx.directory.power_on_hours(cx.unix_seconds));
     header.context.set(if report.read_before { CONTEXT_EXISTS } else { 0 });
     report.read_before = true;
     Ok([header.as_bytes(), &report.events].concat())

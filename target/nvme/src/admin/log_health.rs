@@ -14,7 +14,6 @@ use crate::wire::log::{SmartLog, WARNING_TEMPERATURE};
 
 /// Units in one of what the page counts data in.
 const UNITS_PER_COUNT: u64 = 1000;
-const SECONDS_PER_HOUR: u64 = 3600;
 
 /// The page as it is now.
 pub(super) fn smart<P: BlockPort>(cx: &Context<'_, P>, queue: &AdminQueue) -> SmartLog {
@@ -31,14 +30,9 @@ pub(super) fn smart<P: BlockPort>(cx: &Context<'_, P>, queue: &AdminQueue) -> Sm
     page.data_units_written.set(traffic.units_written.div_ceil(UNITS_PER_COUNT));
     page.host_read_commands.set(traffic.read_commands);
     page.host_write_commands.set(traffic.write_commands);
-    page.power_cycles.set(1);
-    page.power_on_hours.set(power_on_hours(cx));
+    page.power_cycles.set(cx.directory.power_cycles());
+    page.power_on_hours.set(cx.directory.power_on_hours(cx.unix_seconds));
     page.media_errors.set(damages);
     page.error_log_entries.set(errors);
     page
-}
-
-/// Whole hours since the target started.
-pub(super) fn power_on_hours<P: BlockPort>(cx: &Context<'_, P>) -> u64 {
-    cx.unix_seconds.saturating_sub(cx.directory.config().started_unix_seconds) / SECONDS_PER_HOUR
 }
