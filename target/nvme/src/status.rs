@@ -62,7 +62,6 @@ impl Status {
     pub(crate) const INVALID_LOG_PAGE: Status = fatal(COMMAND_SPECIFIC, 0x09).at(40);
     pub(crate) const FEATURE_NOT_SAVEABLE: Status = fatal(COMMAND_SPECIFIC, 0x0d).at(43);
     pub(crate) const FEATURE_NOT_PER_NAMESPACE: Status = fatal(COMMAND_SPECIFIC, 0x0f).at(4);
-    pub(crate) const INVALID_COMMAND_SET: Status = fatal(COMMAND_SPECIFIC, 0x2c).at(47);
     pub(crate) const CONNECT_INCOMPATIBLE_FORMAT: Status = fatal(COMMAND_SPECIFIC, 0x80);
     pub(crate) const CONNECT_CONTROLLER_BUSY: Status = again(COMMAND_SPECIFIC, 0x81);
     pub(crate) const CONNECT_INVALID_PARAMETERS: Status = fatal(COMMAND_SPECIFIC, 0x82);

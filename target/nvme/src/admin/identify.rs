@@ -25,6 +25,7 @@ const CNTID_OWN: u16 = 0xffff;
 mod at {
     pub(super) const CNS: u8 = 40;
     pub(super) const CNTID: u8 = 42;
+    pub(super) const CSI: u8 = 47;
 }
 
 /// Answers an Identify.
@@ -73,7 +74,7 @@ impl<P: BlockPort> Asked<'_, '_, P> {
                 self.of_namespace(|_| identify_namespace::independent().as_bytes().to_vec())
             }
             cns::DESCRIPTORS => {
-                self.found()?.map(identify_namespace::descriptors).ok_or(Status::INVALID_NAMESPACE)
+                self.found()?.map(identify_namespace::descriptors).ok_or(Status::INACTIVE_NAMESPACE)
             }
             cns::ACTIVE_NAMESPACES | cns::ALLOCATED_NAMESPACES => self.nsids(),
             cns::ACTIVE_NAMESPACES_OF_COMMAND_SET | cns::ALLOCATED_NAMESPACES_OF_COMMAND_SET => {
@@ -84,6 +85,7 @@ impl<P: BlockPort> Asked<'_, '_, P> {
                 self.check_command_set()?;
                 Ok(identify_controller::controller_nvm().as_bytes().to_vec())
             }
+            cns::ATTACHED_CONTROLLERS if self.nsid == u32::MAX => Err(Status::INACTIVE_NAMESPACE),
             cns::ATTACHED_CONTROLLERS => match self.found()? {
                 Some(_) => Ok(self.controllers()),
                 None => Err(Status::INACTIVE_NAMESPACE),
@@ -109,7 +111,7 @@ impl<P: BlockPort> Asked<'_, '_, P> {
     }
 
     fn check_command_set(&self) -> Result<(), Status> {
-        if self.fields.command_set == CSI_NVM { Ok(()) } else { Err(Status::INVALID_COMMAND_SET) }
+        if self.fields.command_set == CSI_NVM { Ok(()) } else { Err(Status::INVALID_FIELD.at(at::CSI)) }
     }
 
     /// The NSIDs above the one given, in order.

@@ -44,10 +44,6 @@ pub(super) fn controller<P: BlockPort>(cx: &Context<'_, P>, queue: &AdminQueue) 
     data.maxcmd.set(QUEUE_ENTRIES_MAX);
     data.sgls.set(SGLS);
     put_text(&mut data.subnqn, &owner.subnqn, 0);
-    let capsule_len = u32::try_from(64 + IN_CAPSULE_LEN).unwrap_or(u32::MAX);
-    data.ioccsz.set(capsule_len / 16);
-    data.iorcsz.set(1);
-    data.msdbd = 1;
     if queue.controller.is_discovery() {
         data.controller_type = CONTROLLER_DISCOVERY;
         data.ctratt.set(CTRATT_HIDS);
@@ -70,6 +66,10 @@ pub(super) fn controller<P: BlockPort>(cx: &Context<'_, P>, queue: &AdminQueue) 
     data.namespaces_allowed.set(NAMESPACES_MAX);
     data.oncs.set(ONCS);
     data.volatile_write_cache = VWC_PRESENT;
+    let capsule_len = u32::try_from(64 + IN_CAPSULE_LEN).unwrap_or(u32::MAX);
+    data.ioccsz.set(capsule_len / 16);
+    data.iorcsz.set(1);
+    data.msdbd = 1;
     data.ofcs.set(OFCS_DISCONNECT);
     data
 }

@@ -11,7 +11,7 @@ use crate::namespaces::visible_format;
 use crate::wire::identify::CSI_NVM;
 use crate::wire::namespace::{
     DLFEAT, DPC_LAST_BYTES, FLBAS_EXTENDED, IdentifyNamespace, IdentifyNamespaceIndependent,
-    IdentifyNamespaceNvm, MC_EXTENDED, NMIC_SHARED, NSFEAT_THIN, NSTAT_READY, descriptor,
+    IdentifyNamespaceNvm, MC_EXTENDED, NMIC_SHARED, NSFEAT_THIN, NSTAT_READY, PIC_EXTENDED, descriptor,
 };
 
 /// The namespace, as a view shows it. It has a single LBA format.
@@ -45,11 +45,12 @@ pub(super) fn namespace<P: BlockPort>(
 pub(super) fn namespace_nvm(view: View, namespace: &Namespace) -> IdentifyNamespaceNvm {
     let mut data = IdentifyNamespaceNvm::new_zeroed();
     if let Some(format) = visible_format(view, &namespace.volume) {
-        let guard = match format.guard() {
-            GuardKind::Crc16 => 0b00,
-            GuardKind::Crc32c => 0b01,
-            GuardKind::Crc64 => 0b10,
+        let (guard, capabilities) = match format.guard() {
+            GuardKind::Crc16 => (0b00, 0),
+            GuardKind::Crc32c => (0b01, PIC_EXTENDED),
+            GuardKind::Crc64 => (0b10, PIC_EXTENDED),
         };
+        data.protection_formats = capabilities;
         data.storage_tag_mask.set(format.storage_tag_mask());
         data.extended_format.set(u32::from(format.storage_tag_bits()) | (guard << 7));
     }

@@ -62,12 +62,18 @@ pub(crate) const DLFEAT: u8 = 0b0_1001;
 pub(crate) struct IdentifyNamespaceNvm {
     /// LBSTM.
     pub(crate) storage_tag_mask: U64,
-    zero_8: [u8; 4],
+    /// PIC.
+    pub(crate) protection_formats: u8,
+    zero_9: [u8; 3],
     /// ELBAF0: storage tag size in bits 6:0, guard in bits 8:7.
     pub(crate) extended_format: U32,
     zero_16: [u8; 4080],
 }
 const _: () = assert!(size_of::<IdentifyNamespaceNvm>() == IDENTIFY_LEN);
+
+/// PIC of a namespace with 32- or 64-bit guards, which shall say so: storage tags with 16-bit guards as well (PISTS16B), and STCR
+/// of Copy (STCRS).
+pub(crate) const PIC_EXTENDED: u8 = (1 << 0) | (1 << 2);
 
 /// What all command sets share.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

@@ -69,7 +69,8 @@ fn namespaces_are_listed_and_described() {
     let data = identify(&mut admin, &mut world, 3, 1).unwrap();
     assert_eq!((data[0], data[1], data[20], data[21], data[40], data[41]), (2, 16, 3, 16, 4, 1));
     assert_eq!((data[4], data[24], data[44], data[45]), (0x22, 0x11, 0, 0));
-    assert_eq!(identify(&mut admin, &mut world, 3, 9), Err((0, 0x0b)));
+    assert_eq!(identify(&mut admin, &mut world, 3, 9), Err((0, 0x02)), "inactive");
+    assert_eq!(identify(&mut admin, &mut world, 3, u32::MAX - 1), Err((0, 0x0b)));
     assert_eq!(identify(&mut admin, &mut world, 8, 1).unwrap()[14], 1);
 }
 
@@ -110,6 +111,7 @@ fn controllers_of_the_subsystem_are_listed_from_the_one_given() {
         assert_eq!((half(&data, 0), half(&data, 2)), (1, second));
     }
     assert_eq!(identify(&mut admin, &mut world, 0x12, 99), Err((0, 0x02)), "inactive");
+    assert_eq!(identify(&mut admin, &mut world, 0x12, u32::MAX), Err((0, 0x02)));
 }
 
 #[test]
@@ -126,7 +128,7 @@ fn the_nvm_command_set_is_the_only_one() {
         put(&mut other, 10, cns);
         put(&mut other, 11, 0x02 << 24);
         sgl(&mut other, 0x5a, 0, 4096);
-        assert_eq!(code(admin.run(&mut world, other, &[]).0), (1, 0x2c));
+        assert_eq!(code(admin.run(&mut world, other, &[]).0), (0, 0x02));
     }
 }
 
@@ -136,7 +138,7 @@ fn extended_formats_say_what_their_tuples_hold() {
     world.exports = exports(2, true, &[(WIDE_NSID, wide_volume())]);
     let (mut admin, _) = Host::admin(&mut world, 1, PI_HOST, SUBNQN);
     let data = identify(&mut admin, &mut world, 0x05, WIDE_NSID).unwrap();
-    assert_eq!((long(&data, 0), word(&data, 12)), (0xffff, (1 << 7) | 16));
+    assert_eq!((long(&data, 0), data[8], word(&data, 12)), (0xffff, 0b101, (1 << 7) | 16));
     let data = identify(&mut admin, &mut world, 0x00, WIDE_NSID).unwrap();
     assert_eq!((half(&data, 128), data[130]), (16, 12));
 }
