@@ -204,13 +204,13 @@ fn namespaces_that_come_grow_and_go_are_told_of_while_io_goes_on() -> Result<()>
     for _ in 0..64 {
         let (_, done) = session.io(1).wait_any()?;
         let pair = done.status().pair();
-        let allowed = [code::SUCCESS, code::INVALID_NAMESPACE, code::NAMESPACE_NOT_READY];
+        let allowed = [code::SUCCESS, code::INVALID_FIELD, code::NAMESPACE_NOT_READY];
         ensure!(allowed.contains(&pair), "{}", done.status());
     }
     told(&mut session, event, 7)?;
     ensure!(session.admin().active_namespaces(0)? == [1]);
     let gone = session.io(1).read(7, &Io::at(0, 1), 4096)?.status();
-    ensure!(gone.pair() == code::INVALID_NAMESPACE, "{gone}");
+    ensure!(gone.pair() == code::INVALID_FIELD, "{gone}");
     session.io(1).write(1, &Io::at(0, 1), &[1; 4096])?.ok()?;
     session.close()?;
     rest.delete("/volumes/more")?;
@@ -295,7 +295,7 @@ fn a_namespace_taken_away_between_r2t_and_data_ends_the_write_with_a_status() ->
     rest.post("/subsystems/disk/namespaces", &json!({"volume": "disk", "nsid": 1}))?;
     session.io(1).answer_r2t(&r2t)?;
     let status = session.io(1).wait(cid)?.status();
-    let allowed = [code::SUCCESS, code::INVALID_NAMESPACE, code::NAMESPACE_NOT_READY];
+    let allowed = [code::SUCCESS, code::INVALID_FIELD, code::NAMESPACE_NOT_READY];
     ensure!(allowed.contains(&status.pair()), "{status}");
     let back = session.io(1).read(1, &Io::at(0, 16), 16 * 4096)?.ok()?.data;
     ensure!(back == vec![0; 16 * 4096], "data of a volume that is gone landed in its successor ({status})");

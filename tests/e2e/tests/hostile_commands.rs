@@ -175,9 +175,13 @@ fn ranges_that_cannot_be_are_refused_and_change_nothing() -> Result<()> {
             let what = format!("opcode {operation:02x}h, {blocks} blocks are more than MDTS");
             expect(&what, run(io, 1, 0, blocks)?, code::INVALID_FIELD)?;
         }
-        for nsid in [0, 2, 1024, 1025, u32::MAX - 1, u32::MAX] {
-            let what = format!("opcode {operation:02x}h, NSID {nsid}");
+        for nsid in [0, 1025, u32::MAX - 1, u32::MAX] {
+            let what = format!("opcode {operation:02x}h, NSID {nsid}, which cannot be");
             expect(&what, run(io, nsid, 0, 1)?, code::INVALID_NAMESPACE)?;
+        }
+        for nsid in [2, 1024] {
+            let what = format!("opcode {operation:02x}h, NSID {nsid}, which is not in use");
+            expect(&what, run(io, nsid, 0, 1)?, code::INVALID_FIELD)?;
         }
     }
     let good = DeallocateRange { slba: BLOCKS - 8, blocks: 8 };

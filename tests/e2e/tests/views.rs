@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use holdfast_e2e::{Appliance, Plane, Share, eventually};
 use holdfast_testkit::pi::{GuardKind, PiFormat, Tags, Tuple};
-use holdfast_testkit::wire::{Status, code, opcode};
+use holdfast_testkit::wire::{Sqe, Status, code, opcode};
 use holdfast_testkit::{Command, DeallocateRange, Io, NamespaceFormat, Options, Placement, Session};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -299,6 +299,7 @@ fn sixteen_byte_tuples_work_in_both_views() -> Result<()> {
         appliance.admit_scripted(&other, &share, "plain", "any")?;
         let mut pi = appliance.session(&host, &share, Options::default())?;
         let mut plain = appliance.session(&other, &share, Options::default())?;
+        enable_extended_formats(&mut pi)?;
         let seen: NamespaceFormat = pi.namespace_format(1)?;
         let expected = (16, guard, bits, u8::try_from(pi_type)?);
         ensure!(
@@ -309,6 +310,17 @@ fn sixteen_byte_tuples_work_in_both_views() -> Result<()> {
         wide_round_trip(&mut pi, &mut plain, seen, pi_type).context(what)?;
     }
     appliance.stop()
+}
+
+/// LBAFEE of Host Behavior Support: without it commands on such namespaces are refused.
+fn enable_extended_formats(session: &mut Session) -> Result<()> {
+    let mut behavior = vec![0; 512];
+    if let Some(lbafee) = behavior.get_mut(2) {
+        *lbafee = 1;
+    }
+    let set = Sqe::new(opcode::SET_FEATURES).cdw(10, 0x16);
+    session.admin().run(Command::with_data(set, behavior))?.ok()?;
+    Ok(())
 }
 
 fn wide_round_trip(pi: &mut Session, plain: &mut Session, seen: NamespaceFormat, pi_type: i32) -> Result<()> {
