@@ -126,9 +126,11 @@ pub(crate) fn judge_stored(fault: &Fault, record: &BlockRecord) -> Judgement {
             confidence: Confidence::High,
             reason: "the block matched its guard when it was stored and does not any more, and nothing but the target held it",
         },
-        (Tag::Guard, Provenance::HostBadGuard | Provenance::Hole) => undetermined(
-            "the writer had the block stored unchecked, and its guard was wrong already on arrival",
-        ),
+        (Tag::Guard, Provenance::HostBadGuard | Provenance::Hole | Provenance::Uncorrectable) => {
+            undetermined(
+                "the writer had the block stored unchecked, and its guard was wrong already on arrival",
+            )
+        }
         (Tag::Ref | Tag::App | Tag::Storage, _) => {
             undetermined("the stored tag is as its writer made it, and the reader's command expects another")
         }

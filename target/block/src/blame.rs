@@ -7,14 +7,18 @@ use holdfast_pi::{Fault, PiFormat, Tag};
 use crate::attribution::{
     Confidence, FaultKind, FaultReport, FaultSink, Judgement, Verdict, judge_arrival, judge_stored,
 };
-use crate::service::direction;
+use crate::execute::direction;
 use crate::ticket::{Shape, Ticket, Work};
-use crate::{BlockRecord, Provenance, Service, SlotRef, Store, StoreError, TicketId, read_path};
+use crate::{BlockRecord, Operation, Provenance, Service, SlotRef, Store, StoreError, TicketId, read_path};
 
 impl<S: Store, F: FaultSink> Service<S, F> {
     /// A tag failed on arrival; the block still lies in its reserved slot (Write) or in the staged payload (Compare).
     pub(crate) fn blame_arrival(&mut self, id: TicketId, fault: &Fault) {
         let Some((work, slot)) = self.work_and_slot(id, fault) else { return };
+        if work.command.operation == Operation::CopyTarget {
+            // Nothing arrived: the block was stored long before.
+            return self.blame_stored(id, fault);
+        }
         let staged =
             self.tickets.get(id).and_then(|ticket| staged_block(ticket, &work.shape, fault.block_index));
         let (data, record) = staged.unwrap_or_else(|| self.kept(&work.shape, slot));

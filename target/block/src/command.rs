@@ -21,6 +21,12 @@ pub enum Operation {
     Deallocate,
     /// Everything acknowledged before becomes durable.
     Flush,
+    /// Blocks that cannot be read any more, until they are written again.
+    WriteUncorrectable,
+    /// A read whose blocks go into a [`Operation::CopyTarget`].
+    CopySource,
+    /// A write whose blocks come from one [`Operation::CopySource`] after another.
+    CopyTarget,
 }
 
 /// How blocks look on the wire.
@@ -54,7 +60,7 @@ pub struct Command {
     pub lba: Lba,
     /// How many.
     pub blocks: BlockCount,
-    /// How they look on the wire (Read, Write, Compare).
+    /// How they look on the wire (Read, Write, Compare), or on their way from one ticket to another.
     pub layout: Layout,
     /// What to check. Ignored on volumes without protection information.
     pub plan: CheckPlan,
@@ -119,6 +125,12 @@ pub enum BlockError {
     /// The medium lost the block.
     #[error("the block cannot be read")]
     Media,
+    /// A host has marked the block as one that cannot be read.
+    #[error("the block is marked as uncorrectable")]
+    Uncorrectable,
+    /// The first half of a fused pair has failed.
+    #[error("the first half of the pair has failed")]
+    FusedFailed,
     /// The volume is gone or does not serve.
     #[error("the volume is not there")]
     Gone,

@@ -180,8 +180,11 @@ impl IoCounters {
             Operation::Compare
             | Operation::Verify
             | Operation::WriteZeroes
+            | Operation::WriteUncorrectable
             | Operation::Deallocate
-            | Operation::Flush => {}
+            | Operation::Flush
+            | Operation::CopySource
+            | Operation::CopyTarget => {}
         }
     }
 

@@ -12,10 +12,13 @@
 //! Everything on the way of an I/O belongs to one core and takes no lock. What several cores share (hosts,
 //! sessions, the counters' directory) is touched when sessions begin and end, never per I/O.
 
+mod admission;
 pub mod attribution;
 mod blame;
 mod command;
+mod copy;
 mod counters;
+mod execute;
 mod exports;
 mod hosts;
 mod ids;
@@ -25,9 +28,11 @@ mod service;
 mod sessions;
 mod store;
 mod ticket;
+mod turns;
 mod write_path;
 
 pub use command::{BlockError, Command, Completion, Layout, Operation, Origin, TicketId};
+pub use copy::{BlockOrigin, WIRE_BLOCK_LEN_MAX};
 pub use counters::{
     CounterBook, DURATION_BOUNDS_US, DigestCounters, Direction, DurationTotals, IoCounters, IoRow, PiRow,
 };

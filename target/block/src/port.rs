@@ -40,6 +40,7 @@ pub struct AttachRequest {
 ///
 /// The life of a ticket: `begin` → for Write and Compare `fill` until all
 /// [`BlockPort::transfer_len`] bytes have come, in order → `submit` → completion → `transmit` for Read → `release`.
+/// For a Copy: `begin` of the target → for each range a source, `carry`, `release` → `submit` of the target.
 /// `cancel` ends it at any point before the completion was taken; nothing is stored and no completion follows.
 pub trait BlockPort {
     /// Admits a session to a volume.
@@ -69,6 +70,15 @@ pub trait BlockPort {
 
     /// The payload is complete (or there is none): do it.
     fn submit(&mut self, ticket: TicketId);
+
+    /// Both payloads are complete: does the Compare and, if it finds no difference, the Write, with no write of anybody to
+    /// these blocks between them. Both are for the same range through the same attachment, and each gets its completion;
+    /// after a Compare that failed the Write ends with [`BlockError::FusedFailed`]. Who cancels one cancels both.
+    fn submit_fused(&mut self, compare: TicketId, write: TicketId);
+
+    /// Takes the blocks of a completed [`crate::Operation::CopySource`] into an open [`crate::Operation::CopyTarget`], behind
+    /// those that it has. Both have the same layout and blocks of the same length.
+    fn carry(&mut self, source: TicketId, target: TicketId);
 
     /// Ends a ticket without a completion.
     fn cancel(&mut self, ticket: TicketId);

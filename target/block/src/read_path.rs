@@ -61,18 +61,16 @@ fn check_one<S: Store>(
     check_tuple(format, plan, index, guard, &tuple)
 }
 
-/// Holds a Compare's payload against the stored blocks: all data and, interleaved, all tuple bytes.
+/// Holds a Compare's payload against the stored blocks: all data. Tuples are checked on both sides, but not held against each
+/// other (NVM Command Set 1.1 §3.3.1 "Compare command").
 pub(crate) fn compare<S: Store>(store: &S, ticket: &Ticket) -> Result<(), BlockError> {
     let Some(Work { shape, .. }) = ticket.work else { return Err(BlockError::Internal) };
-    for piece in split(shape.block_len, shape.wire_tuple_len, 0, &ticket.staged) {
+    let pieces = split(shape.block_len, shape.wire_tuple_len, 0, &ticket.staged);
+    for piece in pieces.filter(|piece| piece.part == Part::Data) {
         let slot = usize::try_from(piece.block).ok().and_then(|index| ticket.slots.get(index));
         let slot = *slot.ok_or(BlockError::Internal)?;
         let end = piece.offset + piece.bytes.len();
-        let same = match piece.part {
-            Part::Data => data_of(store, &shape, slot).get(piece.offset..end) == Some(piece.bytes),
-            Part::Tuple => store.record(shape.volume, slot).tuple.get(piece.offset..end) == Some(piece.bytes),
-        };
-        if !same {
+        if data_of(store, &shape, slot).get(piece.offset..end) != Some(piece.bytes) {
             return Err(BlockError::Miscompare);
         }
     }

@@ -4,6 +4,10 @@
 //! Blocks live in *slots*. A write never changes a slot in use: it fills fresh ones and publishes
 //! them, block by block, data and record together, by one store of a word. A reader's slots are pinned
 //! and are not reused before they are unpinned.
+//!
+//! Operations on one volume take effect one after the other, each of them whole: a Read finds all of a Publish or
+//! nothing of it, and of two Publish operations that overlap one comes last in every block. The exception is a
+//! Deallocate of a long range, whose blocks vanish one by one. Only a kill can cut a Publish, between two blocks.
 
 use holdfast_pi::PiFormat;
 
@@ -44,6 +48,8 @@ pub enum Provenance {
     HostGood,
     /// The host made the tuple and had it stored unchecked; its guard was wrong on arrival.
     HostBadGuard,
+    /// A host marked the block as one that cannot be read. There is no data.
+    Uncorrectable,
 }
 
 /// What is kept beside a block's data.
@@ -82,7 +88,8 @@ pub enum StoreOp {
     /// Makes reserved and filled slots the contents of `lba..`, each block atomically with its record; with `durable`
     /// not before they would survive a power cut.
     Publish { token: u32, volume: VolumeId, lba: Lba, slots: Vec<SlotRef>, durable: bool },
-    /// Finds and pins the slots of a range, one per block, into `slots` (given empty).
+    /// Finds and pins the slots of a range, one per block, into `slots` (given empty). Fails if one of them is marked as
+    /// [`Provenance::Uncorrectable`].
     Read { token: u32, volume: VolumeId, lba: Lba, blocks: BlockCount, slots: Vec<SlotRef> },
     /// Turns a range into holes. Ranges may be as large as the volume.
     Deallocate { token: u32, volume: VolumeId, lba: Lba, blocks: u64, slots: Vec<SlotRef> },
@@ -116,6 +123,9 @@ pub enum StoreError {
     /// The medium lost a block.
     #[error("the medium lost a block")]
     Media,
+    /// A block is marked as one that cannot be read.
+    #[error("a block is marked as uncorrectable")]
+    Uncorrectable,
 }
 
 /// How much of a volume holds data.

@@ -89,6 +89,11 @@ impl<T: Reusable> Table<T> {
         entry.used.then(|| N::new(index, entry.generation))
     }
 
+    /// All entries in use.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().filter(|entry| entry.used).map(|entry| &entry.value)
+    }
+
     /// Ends an entry; its name is worthless from here on.
     pub(crate) fn remove<N: Name>(&mut self, name: N) {
         let Some(entry) = self.entries.get_mut(name.index()) else { return };
@@ -115,6 +120,8 @@ pub(crate) enum Stage {
     /// Admitted; a payload may be on its way.
     #[default]
     Open,
+    /// Complete, and waiting for its turn.
+    Waiting,
     /// With the store.
     Submitted,
     /// As `Submitted`, but nobody wants the completion any more.

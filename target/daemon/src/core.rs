@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holdfast_reactor::{Io, MailSender};
 
-use crate::router::{RemoteCommand, RemoteReply};
+use crate::guests::{RemoteCommand, RemoteReply};
 use crate::shard::Shard;
 
 /// Messages that may wait for one core from one sender.

@@ -8,6 +8,7 @@ mod events;
 mod fair;
 mod faults;
 mod files;
+mod guests;
 mod intent;
 mod keeper;
 mod pools;

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use holdfast_block::{
-    AttachRequest, AttachmentId, BlockError, BlockPort, Command, Completion, Enforce, Layout, Operation,
-    Origin, Service, TicketId, TransmitSink, VolumeId, VolumeInfo,
+    AttachRequest, AttachmentId, BlockError, BlockOrigin, BlockPort, Command, Completion, Enforce, Layout,
+    Operation, Service, TicketId, TransmitSink, VolumeId, VolumeInfo, WIRE_BLOCK_LEN_MAX,
 };
 use holdfast_store::Stores;
 
 use crate::core::Mail;
 use crate::faults::FaultSender;
+use crate::guests::{ReadOut, RemoteCommand, RemoteReply};
 use crate::pools::PoolMap;
 
 /// The block service of a core.
@@ -24,7 +25,7 @@ pub(crate) type LocalService = Service<Stores<PoolMap>, FaultSender>;
 /// Set in the index of tickets and attachments that belong to another core's volumes, and in the connection number of
 /// commands that came from another core.
 const REMOTE_INDEX: u32 = 1 << 31;
-const REMOTE_ORIGIN: u64 = 1 << 63;
+pub(crate) const REMOTE_ORIGIN: u64 = 1 << 63;
 
 /// Commands of this core that may be under way on others.
 const REMOTE_TICKETS_MAX: usize = 16_384;
@@ -46,31 +47,13 @@ pub(crate) struct VolumeHome {
     pub allocated: Arc<AtomicU64>,
 }
 
-/// A command on its way to a volume's home.
-pub(crate) struct RemoteCommand {
-    from: usize,
-    ticket: u32,
-    generation: u32,
-    access: AttachRequest,
-    command: Command,
-    payload: Vec<u8>,
-    damaged: bool,
-}
-
-/// A command's end on its way back.
-pub(crate) struct RemoteReply {
-    ticket: u32,
-    generation: u32,
-    result: Result<(), BlockError>,
-    data: Vec<u8>,
-}
-
 #[derive(Default)]
 struct RemoteTicket {
     generation: u32,
     command: Option<Command>,
     transfer_len: usize,
     payload: Vec<u8>,
+    origins: Vec<BlockOrigin>,
     damaged: bool,
     under_way: bool,
     orphaned: bool,
@@ -79,7 +62,7 @@ struct RemoteTicket {
 /// The [`BlockPort`] of a core's connections.
 pub(crate) struct Router {
     core: usize,
-    local: LocalService,
+    pub(crate) local: LocalService,
     homes: Arc<HashMap<VolumeId, VolumeHome>>,
     attachments: Vec<Option<AttachRequest>>,
     tickets: Vec<RemoteTicket>,
@@ -87,9 +70,9 @@ pub(crate) struct Router {
     /// Payload bytes of all tickets in use.
     remote_bytes: usize,
     /// Attachments made here for sessions on other cores, by session and volume.
-    guests: HashMap<(u64, VolumeId), AttachmentId>,
+    pub(crate) guests: HashMap<(u64, VolumeId), AttachmentId>,
     completions: VecDeque<Completion>,
-    outgoing: Vec<(usize, Mail)>,
+    pub(crate) outgoing: Vec<(usize, Mail)>,
 }
 
 impl Router {
@@ -158,14 +141,6 @@ impl Router {
         self.local.store().has_work()
     }
 
-    /// Carries out a command for another core.
-    pub(crate) fn execute(&mut self, remote: RemoteCommand) {
-        let reply_to = (remote.from, remote.ticket, remote.generation);
-        if let Err(error) = self.execute_locally(remote) {
-            self.reply(reply_to, Err(error), Vec::new());
-        }
-    }
-
     /// Takes the end of a command that was sent to another core.
     pub(crate) fn finish(&mut self, reply: RemoteReply) {
         let index = usize::try_from(reply.ticket).unwrap_or(usize::MAX);
@@ -175,6 +150,7 @@ impl Router {
         }
         ticket.under_way = false;
         ticket.payload = reply.data;
+        ticket.origins = reply.origins;
         let id = TicketId::from_parts(reply.ticket | REMOTE_INDEX, reply.generation);
         if ticket.orphaned {
             self.end_remote(id);
@@ -182,59 +158,6 @@ impl Router {
         }
         let Some(command) = ticket.command else { return };
         self.completions.push_back(Completion { origin: command.origin, ticket: id, result: reply.result });
-    }
-
-    fn execute_locally(&mut self, remote: RemoteCommand) -> Result<(), BlockError> {
-        let key = (remote.access.session.id, remote.access.volume);
-        let enforce = remote.access.enforce;
-        let attachment = match self.guests.get(&key) {
-            Some(attachment) => *attachment,
-            None => {
-                let attachment = self.local.attach(remote.access)?;
-                self.guests.insert(key, attachment);
-                attachment
-            }
-        };
-        self.local.set_enforce(attachment, enforce);
-        let core = u64::try_from(remote.from).map_err(|_| BlockError::Internal)?;
-        let origin = Origin {
-            connection: REMOTE_ORIGIN | (core << 32) | u64::from(remote.generation),
-            command: remote.ticket,
-        };
-        let ticket = self.local.begin(&Command { origin, attachment, ..remote.command })?;
-        if !remote.payload.is_empty() {
-            self.local.fill(ticket, 0, &remote.payload);
-        }
-        if remote.damaged {
-            self.local.digest_failed(ticket);
-        }
-        self.local.submit(ticket);
-        Ok(())
-    }
-
-    /// Sends a completion of another core's command home, with what was read.
-    fn answer(&mut self, completion: Completion) {
-        let Origin { connection, command } = completion.origin;
-        let core = usize::try_from((connection & !REMOTE_ORIGIN) >> 32).unwrap_or(usize::MAX);
-        let generation = u32::try_from(connection & u64::from(u32::MAX)).unwrap_or(0);
-        let mut data = Vec::new();
-        if completion.result.is_ok() {
-            let len = self.local.read_len(completion.ticket);
-            data.reserve_exact(len);
-            self.local.visit(completion.ticket, 0, len, &mut |bytes| data.extend_from_slice(bytes));
-        }
-        self.local.release(completion.ticket);
-        self.reply((core, command, generation), completion.result, data);
-    }
-
-    fn reply(
-        &mut self,
-        (core, ticket, generation): (usize, u32, u32),
-        result: Result<(), BlockError>,
-        data: Vec<u8>,
-    ) {
-        let reply = Box::new(RemoteReply { ticket, generation, result, data });
-        self.outgoing.push((core, Mail::Reply(reply)));
     }
 
     fn home(&self, volume: VolumeId) -> Option<&VolumeHome> {
@@ -252,7 +175,14 @@ impl Router {
             (Layout::Interleaved, None) => return Err(BlockError::InvalidProtection),
             (Layout::DataOnly, _) => 0,
         };
-        let carries = matches!(command.operation, Operation::Read | Operation::Write | Operation::Compare);
+        let carries = matches!(
+            command.operation,
+            Operation::Read
+                | Operation::Write
+                | Operation::Compare
+                | Operation::CopySource
+                | Operation::CopyTarget
+        );
         let per_block = if carries { info.block_len + tuple_len } else { 0 };
         let transfer_len = command.blocks.as_usize().saturating_mul(per_block);
         if self.remote_bytes.saturating_add(transfer_len) > REMOTE_BYTES_MAX {
@@ -275,35 +205,94 @@ impl Router {
     }
 
     fn submit_remote(&mut self, id: TicketId) {
-        let core = self.core;
-        let Some(ticket) = self.remote(id) else { return };
-        let Some(command) = ticket.command else { return };
-        let payload = std::mem::take(&mut ticket.payload);
+        if let Some((home, remote)) = self.send_off(id) {
+            self.outgoing.push((home, Mail::Command(Box::new(remote))));
+        }
+    }
+
+    /// A pair goes as one message, so that it arrives as one.
+    fn submit_remote_pair(&mut self, compare: TicketId, write: TicketId) {
+        match (self.send_off(compare), self.send_off(write)) {
+            (Some((home, mut first)), Some((_, second))) => {
+                first.fused = Some(Box::new(second));
+                self.outgoing.push((home, Mail::Command(Box::new(first))));
+            }
+            // The volume is gone: whoever was sent off is answered like the other.
+            (first, second) => {
+                for (_, remote) in first.into_iter().chain(second) {
+                    self.finish_gone(remote.ticket, remote.generation);
+                }
+            }
+        }
+    }
+
+    /// What a ticket's command is for its volume's core, and which that is; nothing if the volume is gone, which is answered.
+    fn send_off(&mut self, id: TicketId) -> Option<(usize, RemoteCommand)> {
+        let from = self.core;
+        let ticket = self.remote(id)?;
+        let command = ticket.command?;
+        let (payload, origins) = (std::mem::take(&mut ticket.payload), std::mem::take(&mut ticket.origins));
         let damaged = ticket.damaged;
         ticket.under_way = true;
         let (index, generation) = id.parts();
+        let index = index & !REMOTE_INDEX;
         let request = self.request(command.attachment).cloned();
         let home = request.as_ref().and_then(|request| self.home(request.volume)).map(|home| home.core);
         let (Some(access), Some(home)) = (request, home) else {
-            let reply = RemoteReply {
-                ticket: index & !REMOTE_INDEX,
-                generation,
-                result: Err(BlockError::Gone),
-                data: Vec::new(),
-            };
-            self.finish(reply);
-            return;
+            self.finish_gone(index, generation);
+            return None;
         };
         let remote = RemoteCommand {
-            from: core,
-            ticket: index & !REMOTE_INDEX,
+            from,
+            ticket: index,
             generation,
             access,
             command,
             payload,
+            origins,
             damaged,
+            fused: None,
         };
-        self.outgoing.push((home, Mail::Command(Box::new(remote))));
+        Some((home, remote))
+    }
+
+    fn finish_gone(&mut self, ticket: u32, generation: u32) {
+        let ReadOut { data, origins } = ReadOut::default();
+        self.finish(RemoteReply { ticket, generation, result: Err(BlockError::Gone), data, origins });
+    }
+
+    /// Takes one block into a Copy's target, wherever that lives.
+    fn carry_block(&mut self, target: TicketId, wire: &[u8], origin: BlockOrigin) {
+        if !is_remote_ticket(target) {
+            return self.local.copy_in(target, wire, origin);
+        }
+        let Some(ticket) = self.remote(target) else { return };
+        if ticket.payload.capacity() == 0 {
+            ticket.payload.reserve_exact(ticket.transfer_len);
+        }
+        ticket.payload.extend_from_slice(wire);
+        ticket.origins.push(origin);
+    }
+
+    /// Block `index` of a Copy's completed source, wherever that lives; gives its length.
+    fn copy_block_out(
+        &self,
+        source: TicketId,
+        index: usize,
+        room: &mut [u8; WIRE_BLOCK_LEN_MAX],
+    ) -> Option<(usize, BlockOrigin)> {
+        let mut take = |wire: &[u8], origin| {
+            room.get_mut(..wire.len())?.copy_from_slice(wire);
+            Some((wire.len(), origin))
+        };
+        if !is_remote_ticket(source) {
+            return self.local.copy_out(source, index, take)?;
+        }
+        let ticket = self.remote_ref(source)?;
+        let origin = *ticket.origins.get(index)?;
+        let wire_block_len = ticket.payload.len() / ticket.origins.len();
+        let start = index.checked_mul(wire_block_len)?;
+        take(ticket.payload.get(start..start.checked_add(wire_block_len)?)?, origin)
     }
 
     fn remote(&mut self, id: TicketId) -> Option<&mut RemoteTicket> {
@@ -422,6 +411,22 @@ impl BlockPort for Router {
 
     fn submit(&mut self, id: TicketId) {
         if is_remote_ticket(id) { self.submit_remote(id) } else { self.local.submit(id) }
+    }
+
+    fn submit_fused(&mut self, compare: TicketId, write: TicketId) {
+        if is_remote_ticket(compare) {
+            self.submit_remote_pair(compare, write);
+        } else {
+            self.local.submit_fused(compare, write);
+        }
+    }
+
+    fn carry(&mut self, source: TicketId, target: TicketId) {
+        let mut room = [0; WIRE_BLOCK_LEN_MAX];
+        for index in 0.. {
+            let Some((len, origin)) = self.copy_block_out(source, index, &mut room) else { return };
+            self.carry_block(target, room.get(..len).unwrap_or_default(), origin);
+        }
     }
 
     fn cancel(&mut self, id: TicketId) {

@@ -187,12 +187,15 @@ pub(crate) fn transport(transport: BlockTransport) -> Transport {
 
 fn operation_word(operation: Operation) -> OperationWord {
     match operation {
-        Operation::Read => OperationWord::Read,
+        Operation::Read | Operation::CopySource => OperationWord::Read,
         Operation::Compare => OperationWord::Compare,
         Operation::Verify => OperationWord::Verify,
-        Operation::Write | Operation::WriteZeroes | Operation::Deallocate | Operation::Flush => {
-            OperationWord::Write
-        }
+        Operation::Write
+        | Operation::WriteZeroes
+        | Operation::WriteUncorrectable
+        | Operation::Deallocate
+        | Operation::Flush
+        | Operation::CopyTarget => OperationWord::Write,
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct Controller {
     queues_granted: AtomicU16,
     write_cache: AtomicBool,
     extended_formats: AtomicBool,
+    /// CDFE.
+    copy_formats: AtomicU16,
     /// CC.IOSQES and CC.IOCQES say the sizes that there are.
     entry_sizes_fit: AtomicBool,
     ended: AtomicBool,
@@ -96,6 +98,7 @@ impl Controller {
             queues_granted: AtomicU16::new(IO_QUEUES_MAX),
             write_cache: AtomicBool::new(true),
             extended_formats: AtomicBool::new(false),
+            copy_formats: AtomicU16::new(0),
             entry_sizes_fit: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             aborts: Mutex::default(),
@@ -126,6 +129,7 @@ impl Controller {
         self.queues_granted.store(IO_QUEUES_MAX, Relaxed);
         self.write_cache.store(true, Relaxed);
         self.extended_formats.store(false, Relaxed);
+        self.copy_formats.store(0, Relaxed);
         self.refuse_aborts(|_| true);
     }
 
@@ -239,6 +243,17 @@ impl Controller {
 
     pub(crate) fn set_extended_formats(&self, enabled: bool) {
         self.extended_formats.store(enabled, Relaxed);
+    }
+
+    /// Whether the host takes Copy with sources in other namespaces, in this descriptor format. Base 2.1 §5.1.25.1.14
+    /// "Host Behavior Support", CDFE.
+    pub(crate) fn takes_copy_format(&self, format: u8) -> bool {
+        self.copy_formats.load(Relaxed).checked_shr(format.into()).is_some_and(|bits| bits & 1 == 1)
+    }
+
+    /// One bit for each descriptor format.
+    pub(crate) fn set_copy_formats(&self, formats: u16) {
+        self.copy_formats.store(formats, Relaxed);
     }
 
     /// What CC says of the sizes of I/O queue entries.

@@ -56,7 +56,12 @@ impl Traffic {
                 self.write_commands.add(1);
                 self.units_written.add(units);
             }
-            Operation::WriteZeroes | Operation::Deallocate | Operation::Flush => {}
+            Operation::WriteZeroes
+            | Operation::WriteUncorrectable
+            | Operation::Deallocate
+            | Operation::Flush
+            | Operation::CopySource
+            | Operation::CopyTarget => {}
         }
     }
 

@@ -25,10 +25,12 @@ pub(crate) const QUEUE_ENTRIES_MAX: u16 = 256;
 /// Most I/O queues of one controller: one per core of a large host.
 pub(crate) const IO_QUEUES_MAX: u16 = 64;
 
-/// MDTS, VSL and WZSL as powers of two in units of CAP.MPSMIN (4 KiB): 1 MiB of data.
+/// MDTS as a power of two in units of CAP.MPSMIN (4 KiB): 1 MiB of data. Also VSL, WZSL and WUSL, which for us are
+/// recommendations: commands that move no data are done in pieces of this length.
 pub(crate) const TRANSFER_SIZE_SHIFT: u8 = 8;
 
-/// The same in bytes. Metadata is not counted (CTRATT.MEM).
+/// The same in bytes. Metadata is not counted (CTRATT.MEM). Also the longest Copy (MSSRL, MCL), and what of a write is
+/// atomic (AWUN, ACWU): each piece of this length is published at once.
 pub(crate) const TRANSFER_DATA_MAX: u64 = 1 << 20;
 
 /// Bytes of buffers that one connection may have reserved for data that it was asked for by R2T. Further writes wait in
@@ -46,8 +48,11 @@ pub(crate) const ABORTED_R2TS_MAX: usize = 64;
 /// Bytes of admin replies that one connection may have waiting to be sent.
 pub(crate) const REPLY_BYTES_MAX: usize = 4 << 20;
 
-/// Payload that an admin command or Dataset Management may bring.
-pub(crate) const STAGED_LEN_MAX: usize = 4096;
+/// Payload that an admin command, Dataset Management or Copy may bring: the last of them brings most.
+pub(crate) const STAGED_LEN_MAX: usize = COPY_RANGES_MAX * 40;
+
+/// Source ranges of a Copy (MSRC + 1).
+pub(crate) const COPY_RANGES_MAX: usize = 128;
 
 /// What a PDU costs beside its payload, in bytes moved: judging, executing and answering a command takes about as long as
 /// moving 4 KiB, so a 4 KiB command counts twice this and a 128 KiB one 33 times, as measured.

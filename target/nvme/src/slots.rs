@@ -33,6 +33,8 @@ pub(crate) enum State {
     Arriving,
     /// It waits for room.
     Waiting,
+    /// The first half of a pair that waits for the second, or a complete half that waits for the other.
+    Paired,
     /// Its R2T is to be sent.
     R2tQueued,
     /// Its payload is coming in H2CData.
@@ -58,6 +60,17 @@ pub(crate) enum Work {
     Steps(Steps),
 }
 
+/// Which half of a fused pair a command is. Base 2.1 §3.4.2 "Fused Operations".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Half {
+    /// None.
+    Whole,
+    /// The first; its second has not come yet.
+    Lone,
+    /// Either, and the other.
+    Of(SlotId),
+}
+
 /// A command in flight.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -65,6 +78,14 @@ pub(crate) struct Slot {
     pub(crate) state: State,
     pub(crate) work: Work,
     pub(crate) ticket: Option<TicketId>,
+    /// What the ticket is, or was last, for.
+    pub(crate) running: Option<Command>,
+    /// The destination of a Copy, while its sources are read.
+    pub(crate) held: Option<TicketId>,
+    /// Part of a fused pair that is not with the block layer yet.
+    pub(crate) half: Half,
+    /// What it is to be answered with as soon as its payload has come.
+    pub(crate) doomed: Option<Status>,
     /// The ticket is completed and holds the data of a Read.
     pub(crate) completed: bool,
     /// Bytes that the command moves.
@@ -218,7 +239,7 @@ impl Slots {
     /// Ends a command. Its ticket has been taken care of.
     pub(crate) fn free(&mut self, id: SlotId) {
         let slot = self.get_mut(id);
-        debug_assert!(slot.state != State::Free && slot.ticket.is_none());
+        debug_assert!(slot.state != State::Free && slot.ticket.is_none() && slot.held.is_none());
         let (cid, listed, next) = (slot.sqe.cid.get(), slot.listed, slot.next);
         slot.clear();
         if listed {
@@ -262,6 +283,10 @@ impl Slot {
             state: State::Free,
             work: Work::None,
             ticket: None,
+            running: None,
+            held: None,
+            half: Half::Whole,
+            doomed: None,
             completed: false,
             transfer_len: 0,
             progress: 0,

@@ -44,6 +44,10 @@ impl Status {
     pub(crate) const INTERNAL_ERROR: Status = again(GENERIC, 0x06);
     pub(crate) const ABORT_REQUESTED: Status = again(GENERIC, 0x07);
     pub(crate) const ABORTED_BY_QUEUE_DELETION: Status = again(GENERIC, 0x08);
+    /// Command Aborted due to Failed Fused Command.
+    pub(crate) const FUSED_FAILED: Status = again(GENERIC, 0x09);
+    /// Command Aborted due to Missing Fused Command.
+    pub(crate) const FUSED_MISSING: Status = fatal(GENERIC, 0x0a).at(1);
     pub(crate) const INVALID_NAMESPACE: Status = fatal(GENERIC, 0x0b).at(4);
     /// Invalid Field in Command, for an NSID that could be and is not in use.
     pub(crate) const INACTIVE_NAMESPACE: Status = Status::INVALID_FIELD.at(4);
@@ -68,12 +72,17 @@ impl Status {
     pub(crate) const CONNECT_INVALID_HOST: Status = fatal(COMMAND_SPECIFIC, 0x84);
     pub(crate) const INVALID_QUEUE_TYPE: Status = fatal(COMMAND_SPECIFIC, 0x85);
     pub(crate) const INVALID_PROTECTION: Status = fatal(COMMAND_SPECIFIC, 0x81);
+    pub(crate) const COMMAND_SIZE_LIMIT: Status = fatal(COMMAND_SPECIFIC, 0x83);
+    /// Incompatible Namespace or Format.
+    pub(crate) const INCOMPATIBLE_FORMAT: Status = fatal(COMMAND_SPECIFIC, 0x85);
+    /// Overlapping I/O Range.
+    pub(crate) const OVERLAPPING_RANGE: Status = fatal(COMMAND_SPECIFIC, 0x87);
 
     const UNRECOVERED_READ: Status = fatal(MEDIA, 0x81);
     const MISCOMPARE: Status = fatal(MEDIA, 0x85);
 
-    /// How a failure of the block layer shows. Failed checks of a Write are not to be retried: the host would send the
-    /// same tuples again.
+    /// How a failure of the block layer shows. Failed checks of what is written are not to be retried: it would be the same
+    /// tuples again.
     pub(crate) fn from_block(error: BlockError, operation: Operation) -> Status {
         match error {
             BlockError::OutOfRange => Status::LBA_OUT_OF_RANGE,
@@ -84,13 +93,15 @@ impl Status {
                     Tag::Ref => 0x84,
                     Tag::Storage => 0x88,
                 };
-                if matches!(operation, Operation::Write) { fatal(MEDIA, code) } else { again(MEDIA, code) }
+                let writes = matches!(operation, Operation::Write | Operation::CopyTarget);
+                if writes { fatal(MEDIA, code) } else { again(MEDIA, code) }
             }
             BlockError::InvalidProtection => Status::INVALID_PROTECTION,
             BlockError::Miscompare => Status::MISCOMPARE,
             BlockError::NoRoom => Status::CAPACITY_EXCEEDED,
             BlockError::Busy => Status::COMMAND_INTERRUPTED,
-            BlockError::Media => Status::UNRECOVERED_READ,
+            BlockError::Media | BlockError::Uncorrectable => Status::UNRECOVERED_READ,
+            BlockError::FusedFailed => Status::FUSED_FAILED,
             BlockError::Gone => Status::NAMESPACE_NOT_READY,
             BlockError::Digest => Status::TRANSIENT_TRANSPORT,
             BlockError::Internal => Status::INTERNAL_ERROR,

@@ -253,6 +253,8 @@ pub(super) fn set_with_data<P: BlockPort>(
     } else {
         let extended_formats = queue.features.set_host_behavior(head).ok_or(Status::INVALID_FIELD)?;
         queue.controller.set_extended_formats(extended_formats);
+        let [_, _, _, _, copy_low, copy_high, ..] = head;
+        queue.controller.set_copy_formats(u16::from_le_bytes([copy_low, copy_high]));
     }
     Ok(AdminPlan::Done(0))
 }

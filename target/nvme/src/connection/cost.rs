@@ -7,7 +7,7 @@
 use holdfast_block::{Command, Operation};
 
 use super::Connection;
-use crate::limits::{BLOCK_COST, TRANSFER_DATA_MAX};
+use crate::limits::{BLOCK_COST, PDU_COST, TRANSFER_DATA_MAX};
 
 /// What became of some input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,16 @@ pub(super) fn of_command(command: &Command, transfer_len: usize) -> u64 {
     match command.operation {
         Operation::Write | Operation::Compare | Operation::Flush => 0,
         Operation::Read => u64::try_from(transfer_len).unwrap_or(u64::MAX),
-        Operation::Verify | Operation::WriteZeroes | Operation::Deallocate => {
+        // The sources of a Copy are paid for, as if each block were moved once.
+        Operation::CopyTarget => 0,
+        Operation::CopySource => {
+            let blocks = u64::from(command.blocks.get());
+            blocks.saturating_mul(PDU_COST).min(TRANSFER_DATA_MAX)
+        }
+        Operation::Verify
+        | Operation::WriteZeroes
+        | Operation::WriteUncorrectable
+        | Operation::Deallocate => {
             let blocks = u64::from(command.blocks.get());
             blocks.saturating_mul(BLOCK_COST).min(TRANSFER_DATA_MAX)
         }

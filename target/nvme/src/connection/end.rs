@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 
 use holdfast_block::BlockPort;
 
+use super::fused::Before;
 use super::plan::Plan;
 use super::receive::Ingest;
 use super::{Connection, Context, Disposition, Outgoing, Role};
@@ -130,18 +131,16 @@ impl Connection {
                     queue.events.unpark(id);
                 }
             }
+            // A half of a pair, of which the other half hears below.
+            State::Paired => {}
             State::Free | State::Arriving | State::Asking | State::Executing | State::Answering => {
                 return false;
             }
         }
-        let slot = self.slots.get_mut(id);
-        self.reserved -= std::mem::take(&mut slot.reserved);
-        slot.staging.clear();
-        if let Some(ticket) = slot.ticket.take() {
-            cx.port.cancel(ticket);
-            self.tickets -= 1;
-        }
+        self.slots.get_mut(id).staging.clear();
+        self.drop_tickets(cx, id);
         self.settle(id, status, 0, 0);
+        self.half_ended(cx, id);
         true
     }
 
@@ -224,12 +223,17 @@ impl Connection {
                 }
                 None => {}
             }
+            if let Some(ticket) = slot.held.take() {
+                cx.port.cancel(ticket);
+                self.tickets -= 1;
+            }
             self.slots.free(id);
         }
         self.outbox.clear();
         self.waiting.clear();
         self.ingest = Ingest::Idle;
         self.leaving = None;
+        self.before = Before::Other;
         self.reserved = 0;
         self.reply_bytes = 0;
     }

@@ -7,10 +7,10 @@ use holdfast_block::{BlockError, BlockPort, Command, Completion, Operation, Tick
 
 use super::plan::Plan;
 use super::{Connection, Context, Outgoing, Role, cost};
-use crate::io::{self, IoQueueView, Steps};
+use crate::io::{self, IoQueueView, Step, Steps};
 use crate::limits::{STAGED_LEN_MAX, TRANSFER_RESERVED_MAX};
 use crate::sgl::{self, Source};
-use crate::slots::{SlotId, State, Work};
+use crate::slots::{Half, SlotId, State, Work};
 use crate::status::Status;
 
 impl Connection {
@@ -67,14 +67,10 @@ impl Connection {
                 match sgl::from_host(&slot.sqe, slot.transfer_len, data_len)? {
                     Source::InCapsule { offset } => {
                         // The payload is coming already, so there is no waiting.
-                        let ticket = cx.port.begin(&command);
-                        let ticket = ticket.map_err(|error| Status::from_block(error, command.operation))?;
-                        self.slots.get_mut(id).ticket = Some(ticket);
-                        self.tickets += 1;
+                        self.open(cx, id)?;
                         self.expect_capsule_data(id, offset);
                     }
-                    Source::Transfer if !self.waiting.is_empty() => self.wait(id),
-                    Source::Transfer => self.start_or_wait(cx, id),
+                    Source::Transfer => self.start_in_order(cx, id),
                 }
             }
             _ if data_len > 0 => return Err(Status::INVALID_FIELD),
@@ -87,6 +83,27 @@ impl Connection {
             Work::None | Work::Steps(_) => self.start_or_wait(cx, id),
         }
         Ok(())
+    }
+
+    /// Gets a ticket for a slot's command now or never.
+    pub(super) fn open<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, id: SlotId) -> Result<(), Status> {
+        let Work::Block(command) = self.slots.get(id).work else { return Err(Status::INTERNAL_ERROR) };
+        let ticket = cx.port.begin(&command);
+        let ticket = ticket.map_err(|error| Status::from_block(error, command.operation))?;
+        let slot = self.slots.get_mut(id);
+        slot.ticket = Some(ticket);
+        slot.running = Some(command);
+        self.tickets += 1;
+        Ok(())
+    }
+
+    /// Starts a command whose payload is to be asked for, behind those that wait.
+    pub(super) fn start_in_order<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, id: SlotId) {
+        if self.waiting.is_empty() {
+            self.start_or_wait(cx, id);
+        } else {
+            self.wait(id);
+        }
     }
 
     fn start_or_wait<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, id: SlotId) {
@@ -121,7 +138,7 @@ impl Connection {
         };
         let reserve = if takes_payload(command.operation) { transfer_len } else { 0 };
         let full = self.reserved > 0 && self.reserved.saturating_add(reserve) > TRANSFER_RESERVED_MAX;
-        if (reserve > 0 && full) || (self.tickets > 0 && transfer_len > 0 && cx.port.is_crowded(&command)) {
+        if (reserve > 0 && full) || (transfer_len > 0 && self.should_yield(cx, &command)) {
             return false;
         }
         let ticket = match self.admit(cx, id, &command) {
@@ -129,10 +146,12 @@ impl Connection {
             Ok(None) => return false,
             Err(status) => {
                 self.settle(id, status, 0, 0);
+                self.half_ended(cx, id);
                 return true;
             }
         };
         let slot = self.slots.get_mut(id);
+        slot.ticket = Some(ticket);
         if reserve > 0 {
             slot.reserved = reserve;
             if self.reserved == 0 {
@@ -157,44 +176,102 @@ impl Connection {
         match cx.port.begin(command) {
             Ok(ticket) => {
                 let slot = self.slots.get_mut(id);
-                slot.ticket = Some(ticket);
+                slot.running = Some(*command);
                 let cost = cost::of_command(command, slot.transfer_len);
                 self.tickets += 1;
                 self.charge(cost);
                 Ok(Some(ticket))
             }
-            Err(BlockError::Busy) if self.tickets > 0 => Ok(None),
+            Err(BlockError::Busy) if self.others_will_end() => Ok(None),
             Err(error) => Err(Status::from_block(error, command.operation)),
         }
+    }
+
+    /// Whether a core with little room should rather give it to others.
+    fn should_yield<P: BlockPort>(&self, cx: &Context<'_, P>, command: &Command) -> bool {
+        self.tickets > 0 && cx.port.is_crowded(command) && self.others_will_end()
+    }
+
+    /// Whether a ticket of this connection will end by itself: not those that wait for another command's, which are halves
+    /// of pairs and destinations of Copies.
+    fn others_will_end(&self) -> bool {
+        let waits = |id: &SlotId| {
+            let slot = self.slots.get(*id);
+            let incomplete = match slot.half {
+                Half::Whole => false,
+                Half::Lone => true,
+                Half::Of(other) => self.slots.get(other).ticket.is_none(),
+            };
+            slot.held.is_some() || (slot.ticket.is_some() && incomplete)
+        };
+        self.tickets > 0 && self.tickets > self.slots.in_use().filter(waits).count()
     }
 
     /// The next command of a row. `false`: it has to wait, and this step is tried again.
     fn step<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, id: SlotId) -> bool {
         match self.begin_step(cx, id) {
             Ok(went_on) => return went_on,
-            Err(status) => self.row_done(cx, id, status),
+            Err(status) => self.row_done(cx, id, status, 0),
         }
         true
     }
 
     fn begin_step<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, id: SlotId) -> Result<bool, Status> {
-        let Some((command, steps)) = self.next_of_row(cx, id)? else {
-            self.row_done(cx, id, Status::SUCCESS);
-            return Ok(true);
-        };
-        let Some(ticket) = self.admit(cx, id, &command)? else { return Ok(false) };
+        loop {
+            let (step, steps) = self.next_of_row(cx, id)?;
+            let (command, holds) = match step {
+                Step::Run(command) => (command, false),
+                Step::Hold(command) if self.should_yield(cx, &command) => return Ok(false),
+                Step::Hold(command) => (command, true),
+                Step::RunHeld(command) => {
+                    let slot = self.slots.get_mut(id);
+                    slot.work = Work::Steps(steps);
+                    slot.running = Some(command);
+                    slot.ticket = Some(slot.held.take().ok_or(Status::INTERNAL_ERROR)?);
+                    self.execute(cx, id);
+                    return Ok(true);
+                }
+                Step::Done(result) => {
+                    self.row_done(cx, id, Status::SUCCESS, result);
+                    return Ok(true);
+                }
+            };
+            let Some(ticket) = self.admit(cx, id, &command)? else { return Ok(false) };
+            let slot = self.slots.get_mut(id);
+            slot.work = Work::Steps(steps);
+            if !holds {
+                slot.ticket = Some(ticket);
+                self.execute(cx, id);
+                return Ok(true);
+            }
+            slot.held = Some(ticket);
+        }
+    }
+
+    /// Gives a slot's ticket to the block layer.
+    fn execute<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, id: SlotId) {
         let slot = self.slots.get_mut(id);
-        slot.work = Work::Steps(steps);
-        slot.state = State::Executing;
-        cx.port.submit(ticket);
-        Ok(true)
+        if let Some(ticket) = slot.ticket {
+            slot.state = State::Executing;
+            cx.port.submit(ticket);
+        }
+    }
+
+    /// Gives up what a command has of the block layer.
+    pub(super) fn drop_tickets<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, id: SlotId) {
+        let slot = self.slots.get_mut(id);
+        self.reserved -= std::mem::take(&mut slot.reserved);
+        for ticket in [slot.ticket.take(), slot.held.take()].into_iter().flatten() {
+            self.tickets -= 1;
+            cx.port.cancel(ticket);
+        }
     }
 
     fn next_of_row<P: BlockPort>(
         &mut self,
         cx: &mut Context<'_, P>,
         id: SlotId,
-    ) -> Result<Option<(Command, Steps)>, Status> {
+    ) -> Result<(Step, Steps), Status> {
         let origin = self.origin(id);
         let slot = self.slots.get(id);
         let Work::Steps(mut steps) = slot.work else { return Err(Status::COMMAND_SEQUENCE) };
@@ -206,19 +283,20 @@ impl Connection {
             }
         };
         let mut view = IoQueueView { controller, session, namespaces: &mut self.namespaces };
-        let command = io::next_step(cx, &mut view, &slot.sqe, &slot.staging, origin, &mut steps)?;
-        Ok(command.map(|command| (command, steps)))
+        let step = io::next_step(cx, &mut view, &slot.sqe, &slot.staging, origin, &mut steps)?;
+        Ok((step, steps))
     }
 
     /// A row has come to its end. On the admin queue it was the flush of a shutdown, which is complete with it, whatever it
     /// could not reach.
-    fn row_done<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, id: SlotId, status: Status) {
+    fn row_done<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, id: SlotId, status: Status, result: u64) {
+        self.drop_tickets(cx, id);
         if let Role::Admin(queue) = &mut self.role {
             queue.properties.shut_down();
             self.namespaces.clear(cx.port);
             return self.settle(id, Status::SUCCESS, 0, 0);
         }
-        self.settle(id, status, 0, 0);
+        self.settle(id, status, result, 0);
     }
 
     /// Asks the host for a command's payload.
@@ -230,10 +308,15 @@ impl Connection {
     /// The payload is there.
     pub(super) fn payload_complete<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, id: SlotId) {
         let slot = self.slots.get_mut(id);
-        if let Some(ticket) = slot.ticket {
-            slot.state = State::Executing;
-            cx.port.submit(ticket);
-            return;
+        if let Some(status) = slot.doomed.take() {
+            self.drop_tickets(cx, id);
+            return self.settle(id, status, 0, 0);
+        }
+        if slot.half != Half::Whole {
+            return self.half_complete(cx, id);
+        }
+        if slot.ticket.is_some() {
+            return self.execute(cx, id);
         }
         if slot.damaged {
             return self.settle(id, Status::TRANSIENT_TRANSPORT, 0, 0);
@@ -261,10 +344,8 @@ impl Connection {
             Err(error) => self.find_failed_block(id, error),
         }
         let slot = self.slots.get_mut(id);
-        let (operation, is_row) = match slot.work {
-            Work::Block(command) => (command.operation, false),
-            Work::None | Work::Steps(_) => (Operation::Flush, true),
-        };
+        let operation = slot.running.map_or(Operation::Flush, |command| command.operation);
+        let is_row = matches!(slot.work, Work::Steps(_));
         if completion.result.is_ok() && operation == Operation::Read {
             slot.completed = true;
             slot.status = Status::SUCCESS;
@@ -275,6 +356,9 @@ impl Connection {
         slot.ticket = None;
         self.reserved -= std::mem::take(&mut slot.reserved);
         self.tickets -= 1;
+        if let (Some(target), Operation::CopySource, Ok(())) = (slot.held, operation, completion.result) {
+            cx.port.carry(completion.ticket, target);
+        }
         cx.port.release(completion.ticket);
         // A shutdown flushes what it can reach.
         let goes_on = completion.result.is_ok() || matches!(self.role, Role::Admin(_));
@@ -284,7 +368,7 @@ impl Connection {
                     self.wait(id);
                 }
             }
-            Err(error) if is_row => self.row_done(cx, id, Status::from_block(error, operation)),
+            Err(error) if is_row => self.row_done(cx, id, Status::from_block(error, operation), 0),
             Ok(()) => self.settle(id, Status::SUCCESS, 0, 0),
             Err(error) => self.settle(id, Status::from_block(error, operation), 0, 0),
         }

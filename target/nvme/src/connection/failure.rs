@@ -6,7 +6,7 @@ use zerocopy::FromZeros;
 use zerocopy::little_endian::{U16, U64};
 
 use super::{Connection, Context, Role};
-use crate::slots::{SlotId, Work};
+use crate::slots::SlotId;
 use crate::status::Status;
 use crate::subsystem::Moment;
 use crate::wire::discovery::TRANSPORT_TCP;
@@ -21,7 +21,7 @@ impl Connection {
     /// Counts a block command that has succeeded.
     pub(super) fn count(&self, id: SlotId) {
         let slot = self.slots.get(id);
-        let (Work::Block(command), Role::Io(queue)) = (slot.work, &self.role) else { return };
+        let (Some(command), Role::Io(queue)) = (slot.running, &self.role) else { return };
         let block_len = self.namespaces.volume(slot.sqe.nsid.get()).map_or(0, |volume| volume.block_len);
         let data_len = command.blocks.as_usize().saturating_mul(block_len);
         queue.traffic.done(command.operation, u64::try_from(data_len).unwrap_or(u64::MAX));
@@ -30,7 +30,7 @@ impl Connection {
     /// Remembers the lowest block in which a block command has failed.
     pub(super) fn find_failed_block(&mut self, id: SlotId, error: BlockError) {
         let slot = self.slots.get_mut(id);
-        let Work::Block(command) = slot.work else { return };
+        let Some(command) = slot.running else { return };
         let lba = command.lba;
         slot.failed_lba = match error {
             BlockError::Protection(fault) => lba.checked_add(u64::from(fault.block_index)),
@@ -77,7 +77,8 @@ impl Connection {
     /// The lowest block of the command that has to do with its failure.
     fn failed_lba(&self, id: SlotId) -> Option<Lba> {
         let slot = self.slots.get(id);
-        if slot.status != Status::LBA_OUT_OF_RANGE || slot.sqe.opcode == opcode::DATASET_MANAGEMENT {
+        let has_list = matches!(slot.sqe.opcode, opcode::DATASET_MANAGEMENT | opcode::COPY);
+        if slot.status != Status::LBA_OUT_OF_RANGE || has_list {
             return slot.failed_lba;
         }
         let end = self.namespaces.volume(slot.sqe.nsid.get())?.block_count;

@@ -13,6 +13,7 @@ mod cost;
 mod end;
 mod execute;
 mod failure;
+mod fused;
 mod plan;
 mod receive;
 mod transmit;
@@ -34,6 +35,7 @@ use crate::namespaces::Namespaces;
 use crate::slots::{SlotId, Slots};
 pub use cost::Taken;
 use end::AbortedR2ts;
+use fused::Before;
 use receive::Ingest;
 
 /// Everything around a connection, as it is at the time of a call.
@@ -107,6 +109,8 @@ pub struct Connection {
     /// A C2HTermReq is the last thing that is sent.
     terminated: bool,
     outbox: VecDeque<Outgoing>,
+    /// What the last command was, for the second half of a pair.
+    before: Before,
     /// Commands that wait for room, in order.
     waiting: VecDeque<SlotId>,
     /// Tickets whose data is on its way out.
@@ -163,6 +167,7 @@ impl Connection {
             urgent: Vec::new(),
             terminated: false,
             outbox: VecDeque::new(),
+            before: Before::Other,
             waiting: VecDeque::new(),
             in_flight: Vec::new(),
             tickets: 0,

@@ -76,7 +76,6 @@ impl Connection {
                 let plan = queue.plan(cx, sqe)?;
                 Ok(self.carry_out(cx, id, plan)?)
             }
-            Role::Io(_) if sqe.fuse() != 0 => Err(Status::INVALID_FIELD.into()),
             Role::Io(queue) => {
                 let (controller, session) = (&*queue.controller, &queue.session);
                 let mut view = IoQueueView { controller, session, namespaces: &mut self.namespaces };

@@ -75,10 +75,7 @@ impl Connection {
             return self.overflow(cx);
         };
         let planned = if fresh { self.plan(cx, id, &sqe) } else { Err(Status::COMMAND_ID_CONFLICT.into()) };
-        match planned {
-            Ok(plan) => self.begin(cx, id, plan, data_len),
-            Err(refused) => self.settle(id, refused.status, refused.result.into(), data_len),
-        }
+        self.begin_io(cx, id, planned, data_len);
     }
 
     /// Answers a command, after its capsule's payload has been swallowed.

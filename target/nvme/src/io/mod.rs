@@ -1,32 +1,28 @@
 //! I/O commands. NVM Command Set 1.1 §3.3 "NVM Command Set Commands".
 //!
-//! What the host asked for becomes a [`Command`] of the block layer, or several of them in a row.
+//! What the host asked for becomes a [`Command`] of the block layer, or several of them in a [row](Steps).
 
+mod copy;
 mod protection;
+mod rows;
 
 use std::sync::Arc;
 
 use holdfast_block::{BlockCount, BlockPort, Command, Layout, Lba, Operation, Origin, Session};
 use holdfast_pi::{CheckPlan, GuardKind};
-use zerocopy::FromBytes;
 
 use crate::connection::Context;
 use crate::controller::Controller;
 use crate::limits::TRANSFER_DATA_MAX;
-use crate::namespaces::{Mapped, Namespaces, access};
+use crate::namespaces::{Mapped, Namespaces};
 use crate::slots::Work;
 use crate::status::Status;
-use crate::wire::nvm::{DSM_DEALLOCATE, DSM_RANGE_LEN, DsmRange, RangeFields, opcode};
+use crate::wire::nvm::{
+    self, DSM_RANGE_LEN, RangeFields, ZEROES_DEALLOCATE, ZEROES_NAMESPACE, opcode, range_count,
+};
 use crate::wire::sqe::Sqe;
 
-/// Several block commands in a row, and how far they are.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Steps {
-    /// The ranges of a Dataset Management command, which are in the slot's staging.
-    Deallocate { next: usize, count: usize },
-    /// Flush of all namespaces; those up to `after` are done.
-    FlushAll { after: u32 },
-}
+pub(crate) use rows::{Step, Steps, next_step};
 
 /// What to do with an I/O command.
 #[derive(Debug)]
@@ -37,6 +33,12 @@ pub(crate) enum IoPlan {
     Collect { len: usize },
     /// Give this to the block layer; `transfer_len` bytes move.
     Run { work: Work, transfer_len: usize },
+}
+
+impl IoPlan {
+    fn row(steps: Steps) -> IoPlan {
+        IoPlan::Run { work: Work::Steps(steps), transfer_len: 0 }
+    }
 }
 
 /// The queue that a command came in on.
@@ -57,86 +59,36 @@ pub(crate) fn plan<P: BlockPort>(
     origin: Origin,
 ) -> Result<IoPlan, Status> {
     match sqe.opcode {
-        opcode::FLUSH if sqe.nsid.get() == NSID_ALL => {
-            Ok(IoPlan::Run { work: Work::Steps(Steps::FlushAll { after: 0 }), transfer_len: 0 })
-        }
+        opcode::FLUSH if sqe.nsid.get() == NSID_ALL => Ok(IoPlan::row(Steps::FlushAll { after: 0 })),
         opcode::FLUSH => {
             let mapped = resolve(cx, queue, sqe.nsid.get())?;
             Ok(IoPlan::Run { work: Work::Block(flush(&mapped, origin)), transfer_len: 0 })
         }
         opcode::DATASET_MANAGEMENT => {
             resolve(cx, queue, sqe.nsid.get())?;
-            Ok(IoPlan::Collect { len: dsm_ranges(sqe) * DSM_RANGE_LEN })
+            Ok(IoPlan::Collect { len: range_count(sqe.cdw10.get()) * DSM_RANGE_LEN })
         }
+        opcode::COPY => copy::plan(cx, queue, sqe),
         opcode::READ => ranged(cx, queue, sqe, origin, Operation::Read),
         opcode::WRITE => ranged(cx, queue, sqe, origin, Operation::Write),
         opcode::COMPARE => ranged(cx, queue, sqe, origin, Operation::Compare),
         opcode::VERIFY => ranged(cx, queue, sqe, origin, Operation::Verify),
-        opcode::WRITE_ZEROES => ranged(cx, queue, sqe, origin, Operation::WriteZeroes),
+        opcode::WRITE_UNCORRECTABLE => ranged(cx, queue, sqe, origin, Operation::WriteUncorrectable),
+        opcode::WRITE_ZEROES => write_zeroes(cx, queue, sqe, origin),
         _ => Err(Status::INVALID_OPCODE),
     }
 }
 
-/// Goes on with a command whose payload has come. NVM Command Set 1.1 §3.3.3 "Dataset Management command": nothing is
-/// deallocated unless all ranges lie within the namespace.
+/// Goes on with a command whose payload has come.
 pub(crate) fn collected<P: BlockPort>(
     cx: &mut Context<'_, P>,
     queue: &mut IoQueueView<'_>,
     sqe: &Sqe,
     payload: &[u8],
 ) -> Result<IoPlan, Status> {
-    let mapped = resolve(cx, queue, sqe.nsid.get())?;
-    let count = dsm_ranges(sqe);
-    for index in 0..count {
-        let range = dsm_range(payload, index).ok_or(Status::INTERNAL_ERROR)?;
-        let end = range.lba.get().checked_add(u64::from(range.blocks.get()));
-        if end.is_none_or(|end| end > mapped.volume.block_count) {
-            return Err(Status::LBA_OUT_OF_RANGE);
-        }
-    }
-    if sqe.cdw11.get() & DSM_DEALLOCATE == 0 {
-        return Ok(IoPlan::Done);
-    }
-    Ok(IoPlan::Run { work: Work::Steps(Steps::Deallocate { next: 0, count }), transfer_len: 0 })
-}
-
-/// The next command of a row; `None` after the last.
-pub(crate) fn next_step<P: BlockPort>(
-    cx: &mut Context<'_, P>,
-    queue: &mut IoQueueView<'_>,
-    sqe: &Sqe,
-    payload: &[u8],
-    origin: Origin,
-    steps: &mut Steps,
-) -> Result<Option<Command>, Status> {
-    match steps {
-        Steps::Deallocate { next, count } => {
-            let mapped = resolve(cx, queue, sqe.nsid.get())?;
-            while *next < *count {
-                let range = dsm_range(payload, *next).ok_or(Status::INTERNAL_ERROR)?;
-                *next += 1;
-                let blocks = BlockCount::new(range.blocks.get());
-                if blocks != BlockCount::ZERO {
-                    let lba = Lba(range.lba.get());
-                    return Ok(Some(Command {
-                        lba,
-                        blocks,
-                        operation: Operation::Deallocate,
-                        ..flush(&mapped, origin)
-                    }));
-                }
-            }
-            Ok(None)
-        }
-        Steps::FlushAll { after } => {
-            let (subsystem, _) = access(cx.exports, queue.session).ok_or(Status::INVALID_NAMESPACE)?;
-            let Some((nsid, _)) = subsystem.namespaces.range(after.saturating_add(1)..).next() else {
-                return Ok(None);
-            };
-            *after = *nsid;
-            let mapped = queue.namespaces.resolve(cx.port, cx.exports, queue.session, *nsid)?;
-            Ok(Some(flush(&mapped, origin)))
-        }
+    match sqe.opcode {
+        opcode::COPY => copy::collected(cx, queue, sqe, payload),
+        _ => rows::deallocate(cx, queue, sqe, payload),
     }
 }
 
@@ -155,6 +107,27 @@ fn resolve<P: BlockPort>(
     Ok(mapped)
 }
 
+/// §3.3.8 "Write Zeroes command". With the Deallocate bit, and without tuples to be made, zeroes are holes.
+fn write_zeroes<P: BlockPort>(
+    cx: &mut Context<'_, P>,
+    queue: &mut IoQueueView<'_>,
+    sqe: &Sqe,
+    origin: Origin,
+) -> Result<IoPlan, Status> {
+    let (all, deallocate) =
+        (sqe.cdw12.get() & ZEROES_NAMESPACE != 0, sqe.cdw12.get() & ZEROES_DEALLOCATE != 0);
+    if !all {
+        return ranged(cx, queue, sqe, origin, Operation::WriteZeroes);
+    }
+    let mapped = resolve(cx, queue, sqe.nsid.get())?;
+    check_extensions(sqe, Operation::WriteZeroes)?;
+    if !deallocate {
+        return Err(Status::INVALID_FIELD);
+    }
+    protection::of(Operation::WriteZeroes, &mapped, &RangeFields::of(sqe))?;
+    Ok(IoPlan::row(Steps::ClearAll { next: 0 }))
+}
+
 /// A command with a range of blocks.
 fn ranged<P: BlockPort>(
     cx: &mut Context<'_, P>,
@@ -164,28 +137,80 @@ fn ranged<P: BlockPort>(
     operation: Operation,
 ) -> Result<IoPlan, Status> {
     let mapped = resolve(cx, queue, sqe.nsid.get())?;
+    check_extensions(sqe, operation)?;
     let fields = RangeFields::of(sqe);
-    let block_len = mapped.volume.block_len;
-    let data_len =
-        u64::from(fields.blocks.get()).saturating_mul(u64::try_from(block_len).unwrap_or(u64::MAX));
-    if data_len > TRANSFER_DATA_MAX {
+    let moves_data = matches!(operation, Operation::Read | Operation::Write | Operation::Compare);
+    let blocks_at_once = blocks_at_once(&mapped);
+    if moves_data && fields.blocks.get() > blocks_at_once {
         return Err(Status::INVALID_FIELD);
     }
-    let end = fields.lba.checked_add(u64::from(fields.blocks.get()));
-    if end.is_none_or(|end| end.0 > mapped.volume.block_count) {
-        return Err(Status::LBA_OUT_OF_RANGE);
+    check_range(&mapped, &fields)?;
+    let mut protection = protection::of(operation, &mapped, &fields)?;
+    if operation == Operation::WriteZeroes && sqe.cdw12.get() & ZEROES_DEALLOCATE != 0 {
+        protection.insert = None;
     }
-    let protection = protection::of(operation, &mapped, &fields)?;
     let wire_block_len = match (protection.layout, mapped.visible) {
         (Layout::Interleaved, Some(format)) => format.wire_block_len(),
-        _ => block_len,
+        _ => mapped.volume.block_len,
     };
-    let transfer_len = match operation {
-        Operation::Read | Operation::Write | Operation::Compare => fields.blocks.as_usize() * wire_block_len,
+    let transfer_len = if moves_data { fields.blocks.as_usize() * wire_block_len } else { 0 };
+    let command = command(queue, &mapped, origin, operation, &fields, &protection);
+    // Holes are made at once, however many.
+    let is_holes = operation == Operation::WriteZeroes && command.insert.is_none();
+    if fields.blocks.get() > blocks_at_once && !is_holes {
+        return Ok(IoPlan::row(Steps::Pieces {
+            whole: command,
+            format: mapped.volume.format,
+            piece: blocks_at_once,
+            done: 0,
+        }));
+    }
+    Ok(IoPlan::Run { work: Work::Block(command), transfer_len })
+}
+
+/// Refuses what we do not have: directives, and keys for each I/O.
+fn check_extensions(sqe: &Sqe, operation: Operation) -> Result<(), Status> {
+    let directive = match operation {
+        Operation::Write | Operation::WriteUncorrectable | Operation::CopyTarget => nvm::directive_type(sqe),
+        Operation::WriteZeroes => nvm::zeroes_directive_type(sqe),
         _ => 0,
     };
-    let writes = matches!(operation, Operation::Write | Operation::WriteZeroes);
-    let command = Command {
+    let has_extension = operation != Operation::WriteUncorrectable;
+    if directive != 0 || (has_extension && nvm::extension_type(sqe) != 0) {
+        return Err(Status::INVALID_FIELD);
+    }
+    Ok(())
+}
+
+fn check_range(mapped: &Mapped, fields: &RangeFields) -> Result<(), Status> {
+    let end = fields.lba.checked_add(u64::from(fields.blocks.get()));
+    match end {
+        Some(end) if end.0 <= mapped.volume.block_count => Ok(()),
+        _ => Err(Status::LBA_OUT_OF_RANGE),
+    }
+}
+
+/// Blocks of the longest transfer (MDTS), which are also what is atomic (AWUN) and what can be copied at once (MCL).
+pub(crate) fn blocks_at_once(mapped: &Mapped) -> u32 {
+    blocks_of(mapped.volume.block_len)
+}
+
+/// The same for blocks of so many bytes.
+pub(crate) fn blocks_of(block_len: usize) -> u32 {
+    let block_len = u64::try_from(block_len).unwrap_or(u64::MAX).max(1);
+    u32::try_from(TRANSFER_DATA_MAX / block_len).unwrap_or(u32::MAX)
+}
+
+fn command(
+    queue: &IoQueueView<'_>,
+    mapped: &Mapped,
+    origin: Origin,
+    operation: Operation,
+    fields: &RangeFields,
+    protection: &protection::Protection,
+) -> Command {
+    let writes = !matches!(operation, Operation::Read | Operation::Compare | Operation::Verify);
+    Command {
         origin,
         attachment: mapped.attachment,
         operation,
@@ -195,8 +220,7 @@ fn ranged<P: BlockPort>(
         plan: protection.plan,
         insert: protection.insert,
         force_unit_access: fields.force_unit_access || (writes && !queue.controller.write_cache()),
-    };
-    Ok(IoPlan::Run { work: Work::Block(command), transfer_len })
+    }
 }
 
 fn flush(mapped: &Mapped, origin: Origin) -> Command {
@@ -211,15 +235,4 @@ fn flush(mapped: &Mapped, origin: Origin) -> Command {
         insert: None,
         force_unit_access: false,
     }
-}
-
-/// Number of ranges, from the zeroes based field: 1 to 256.
-fn dsm_ranges(sqe: &Sqe) -> usize {
-    let [ranges, ..] = sqe.cdw10.to_bytes();
-    usize::from(ranges) + 1
-}
-
-fn dsm_range(payload: &[u8], index: usize) -> Option<DsmRange> {
-    let start = index.checked_mul(DSM_RANGE_LEN)?;
-    DsmRange::read_from_prefix(payload.get(start..)?).ok().map(|(range, _)| range)
 }

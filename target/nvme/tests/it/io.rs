@@ -36,7 +36,7 @@ fn ranges_beyond_the_namespace_are_out_of_range() {
 fn more_than_mdts_is_an_invalid_field() {
     let mut world = World::new();
     let (_admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
-    for opcode in [0x01, 0x02, 0x05, 0x08, 0x0c] {
+    for opcode in [0x01, 0x02, 0x05] {
         let mut sqe = ranged(opcode, 1, 0, 257, 0);
         sgl(&mut sqe, 0x5a, 0, 257 * 4096);
         assert_eq!(status_of(&mut io, &mut world, sqe), ((0, 0x02), true));
@@ -44,29 +44,93 @@ fn more_than_mdts_is_an_invalid_field() {
 }
 
 #[test]
-fn namespaces_that_are_not_there_are_invalid() {
+fn what_moves_no_data_may_be_longer_than_mdts_and_is_done_in_pieces() {
+    let mut world = World::new();
+    let (_admin, mut io) = Host::io(&mut world, PI_HOST, false, false);
+    let ranges = |world: &World| -> Vec<(u64, u32)> {
+        world.port.log.iter().map(|command| (command.lba.0, command.blocks.get())).collect()
+    };
+    let pieces = [(8, 2048), (8 + 2048, 1952)];
+    for (opcode, control) in [(0x0c, 0b001 << 26), (0x04, 0), (0x08, 1 << 29)] {
+        let long = ranged(opcode, PI_NSID, 8, 4000, control);
+        assert_eq!(io.run(&mut world, long, &[]).0, 0, "opcode {opcode:#x}");
+        assert_eq!(ranges(&world), pieces);
+        let [first, second] = world.port.log[..] else { panic!() };
+        if opcode == 0x0c {
+            assert_eq!((first.plan.initial_ref, second.plan.initial_ref), (8, 8 + 2048));
+        }
+        if opcode == 0x08 {
+            let refs = [first, second].map(|command| command.insert.unwrap().initial_ref);
+            assert_eq!(refs, [8, 8 + 2048]);
+        }
+        world.port.log.clear();
+    }
+    assert_eq!(io.run(&mut world, ranged(0x08, PI_NSID, 8, 4000, 0), &[]).0, 0);
+    assert_eq!(ranges(&world), [(8, 4000)], "holes are made at once");
+}
+
+#[test]
+fn identifiers_that_cannot_be_are_invalid_namespaces_and_those_that_are_not_there_invalid_fields() {
     let mut world = World::new();
     let (_admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
-    let (invalid, inactive) = ((0, 0x0b), (0, 0x02));
-    for (nsid, expected) in
-        [(0, invalid), (3, inactive), (1024, inactive), (1025, invalid), (u32::MAX, invalid)]
-    {
-        for opcode in [0x01, 0x02, 0x05, 0x08, 0x09, 0x0c] {
+    for (nsid, code) in [(0, 0x0b), (1025, 0x0b), (u32::MAX, 0x0b), (3, 0x02), (1024, 0x02)] {
+        for opcode in [0x01, 0x02, 0x04, 0x05, 0x08, 0x09, 0x0c, 0x19] {
             let mut sqe = ranged(opcode, nsid, 0, 1, 0);
             sgl(&mut sqe, 0x5a, 0, 4096);
-            assert_eq!(status_of(&mut io, &mut world, sqe), (expected, true));
+            assert_eq!(status_of(&mut io, &mut world, sqe), ((0, code), true), "opcode {opcode:#x}");
         }
     }
-    assert_eq!(status_of(&mut io, &mut world, sqe(0x00, 3)).0, inactive);
+    assert_eq!(status_of(&mut io, &mut world, sqe(0x00, 3)).0, (0, 0x02));
+    assert_eq!(status_of(&mut io, &mut world, sqe(0x00, 0)).0, (0, 0x0b));
 }
 
 #[test]
 fn unknown_opcodes_are_invalid() {
     let mut world = World::new();
     let (_admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
-    for opcode in [0x03, 0x04, 0x06, 0x0d, 0x0e, 0x11, 0x19, 0x80, 0xff] {
+    for opcode in [0x03, 0x06, 0x0d, 0x0e, 0x11, 0x12, 0x15, 0x18, 0x1d, 0x80, 0xff] {
         assert_eq!(status_of(&mut io, &mut world, sqe(opcode, 1)), ((0, 0x01), true));
     }
+}
+
+#[test]
+fn directives_and_keys_are_refused() {
+    let mut world = World::new();
+    let (_admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
+    for (opcode, control) in
+        [(0x01, 1 << 20), (0x04, 1 << 20), (0x08, 1 << 20), (0x01, 1 << 16), (0x02, 1 << 16), (0x0c, 1 << 16)]
+    {
+        let mut sqe = ranged(opcode, 1, 0, 1, control);
+        sgl(&mut sqe, 0x5a, 0, 4096);
+        assert_eq!(status_of(&mut io, &mut world, sqe), ((0, 0x02), true), "opcode {opcode:#x}");
+    }
+}
+
+#[test]
+fn write_zeroes_of_a_whole_namespace_ignores_its_range_and_says_so() {
+    let mut world = World::new();
+    let (_admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
+    io.run(&mut world, ranged(0x01, 1, 5, 1, 0), &[9; 4096]);
+    let mut all = ranged(0x08, 1, u64::MAX, 1, 1 << 23);
+    assert_eq!(status_of(&mut io, &mut world, all), ((0, 0x02), true), "without Deallocate");
+    put(&mut all, 12, (1 << 23) | (1 << 25));
+    let (status, result, _) = io.run(&mut world, all, &[]);
+    assert_eq!((status, result), (0, 1));
+    assert_eq!(io.run(&mut world, read(1, 5, 1, 4096), &[]).2, [0; 4096]);
+}
+
+#[test]
+fn blocks_marked_as_uncorrectable_cannot_be_read_until_they_are_written() {
+    let mut world = World::new();
+    let (_admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
+    assert_eq!(io.run(&mut world, ranged(0x04, 1, 6, 2, 0), &[]).0, 0);
+    let unreadable = (2, 0x81);
+    assert_eq!(status_of(&mut io, &mut world, read(1, 0, 8, 32768)).0, unreadable);
+    assert_eq!(status_of(&mut io, &mut world, ranged(0x0c, 1, 7, 1, 0)).0, unreadable);
+    assert_eq!(code(io.run(&mut world, ranged(0x05, 1, 7, 1, 0), &[0; 4096]).0), unreadable);
+    assert_eq!(io.run(&mut world, ranged(0x01, 1, 6, 1, 0), &[3; 4096]).0, 0);
+    assert_eq!(io.run(&mut world, ranged(0x08, 1, 7, 1, 0), &[]).0, 0);
+    assert_eq!(io.run(&mut world, read(1, 6, 2, 8192), &[]).2, [vec![3; 4096], vec![0; 4096]].concat());
 }
 
 #[test]
@@ -194,8 +258,10 @@ fn protection_fields_that_cannot_be_are_refused() {
     let mut zeroes = ranged(0x08, PI_NSID, 0, 1, 0b100 << 26);
     put(&mut zeroes, 14, 0);
     assert_eq!(status_of(&mut io, &mut world, zeroes), refused);
+    let compare = ranged(0x05, PI_NSID, 0, 1, 1 << 29);
+    assert_eq!(code(io.run(&mut world, compare, &[0; 512]).0), (1, 0x81));
     let verify = ranged(0x0c, PI_NSID, 0, 1, 1 << 29);
-    assert_eq!(status_of(&mut io, &mut world, verify), refused);
+    assert_eq!(status_of(&mut io, &mut world, verify), ((0, 0x02), true));
     assert!(world.port.log.is_empty());
 }
 

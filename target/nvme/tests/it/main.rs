@@ -11,10 +11,12 @@
 mod abort;
 mod admin;
 mod asking;
+mod copy;
 mod cost;
 mod events;
 mod fabrics;
 mod features;
+mod fused;
 mod host;
 mod hostile;
 mod io;

@@ -1,6 +1,6 @@
 //! A block layer for tests: blocks in maps, completions in order, switches for what can go wrong.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use holdfast_block::{
     AttachRequest, AttachmentId, BlockError, BlockPort, Command, Completion, Enforce, Layout, Operation,
@@ -14,6 +14,8 @@ pub(crate) struct Volume {
     pub(crate) format: Option<PiFormat>,
     /// Data and tuple of written blocks.
     pub(crate) blocks: HashMap<u64, (Vec<u8>, Vec<u8>)>,
+    /// Blocks that cannot be read.
+    pub(crate) marked: HashSet<u64>,
 }
 
 struct Ticket {
@@ -36,6 +38,8 @@ pub(crate) struct MemoryPort {
     pub(crate) tickets_max: usize,
     /// Completions are held back.
     pub(crate) stalled: bool,
+    /// Pairs that came.
+    pub(crate) pairs: usize,
     /// Every command that was started, in order.
     pub(crate) log: Vec<Command>,
 }
@@ -107,8 +111,31 @@ impl MemoryPort {
             }
             fresh.push((ticket.command.lba.0 + u64::from(index), (data.to_vec(), tuple)));
         }
+        fresh.iter().for_each(|(lba, _)| {
+            volume.marked.remove(lba);
+        });
         volume.blocks.extend(fresh);
         Ok(())
+    }
+
+    fn finish(&mut self, id: TicketId, refused: Option<BlockError>) -> Result<(), BlockError> {
+        let ticket = self.tickets.remove(&id.parts().0).unwrap();
+        assert!(!ticket.completed);
+        let brings = [Operation::Write, Operation::Compare, Operation::CopyTarget];
+        if brings.contains(&ticket.command.operation) {
+            assert_eq!(ticket.payload.len(), {
+                let volume = &self.volumes[&ticket.volume];
+                (volume.block_len + self.tuple_len(&ticket)) * ticket.command.blocks.as_usize()
+            });
+        }
+        let result = match refused {
+            Some(error) => Err(error),
+            None => self.execute(&ticket),
+        };
+        let origin = ticket.command.origin;
+        self.tickets.insert(id.parts().0, ticket);
+        self.completions.push_back(Completion { origin, ticket: id, result });
+        result
     }
 
     fn execute(&mut self, ticket: &Ticket) -> Result<(), BlockError> {
@@ -116,17 +143,29 @@ impl MemoryPort {
             return Err(BlockError::Digest);
         }
         let range = ticket.command.lba.0..ticket.command.lba.0 + u64::from(ticket.command.blocks.get());
+        let volume = self.volumes.get_mut(&ticket.volume).ok_or(BlockError::Gone)?;
         match ticket.command.operation {
-            Operation::Write => self.write(ticket),
-            Operation::Compare if self.wire(ticket) != ticket.payload => Err(BlockError::Miscompare),
-            Operation::Deallocate | Operation::WriteZeroes => {
-                let volume = self.volumes.get_mut(&ticket.volume).ok_or(BlockError::Gone)?;
+            Operation::Write | Operation::CopyTarget => self.write(ticket),
+            Operation::Deallocate | Operation::WriteZeroes | Operation::WriteUncorrectable => {
+                let marks = ticket.command.operation == Operation::WriteUncorrectable;
                 range.for_each(|lba| {
                     volume.blocks.remove(&lba);
+                    volume.marked.remove(&lba);
+                    if marks {
+                        volume.marked.insert(lba);
+                    }
                 });
                 Ok(())
             }
-            Operation::Read | Operation::Verify | Operation::Flush | Operation::Compare => Ok(()),
+            Operation::Flush => Ok(()),
+            Operation::Read | Operation::Verify | Operation::Compare | Operation::CopySource => {
+                if range.clone().any(|lba| volume.marked.contains(&lba)) {
+                    return Err(BlockError::Uncorrectable);
+                }
+                let compares = ticket.command.operation == Operation::Compare;
+                let differs = compares && self.wire(ticket) != ticket.payload;
+                if differs { Err(BlockError::Miscompare) } else { Ok(()) }
+            }
         }
     }
 }
@@ -177,18 +216,18 @@ impl BlockPort for MemoryPort {
     }
 
     fn submit(&mut self, id: TicketId) {
-        let ticket = self.tickets.remove(&id.parts().0).unwrap();
-        assert!(!ticket.completed);
-        if matches!(ticket.command.operation, Operation::Write | Operation::Compare) {
-            assert_eq!(ticket.payload.len(), {
-                let volume = &self.volumes[&ticket.volume];
-                (volume.block_len + self.tuple_len(&ticket)) * ticket.command.blocks.as_usize()
-            });
-        }
-        let result = self.execute(&ticket);
-        let origin = ticket.command.origin;
-        self.tickets.insert(id.parts().0, ticket);
-        self.completions.push_back(Completion { origin, ticket: id, result });
+        self.finish(id, None).ok();
+    }
+
+    fn submit_fused(&mut self, compare: TicketId, write: TicketId) {
+        self.pairs += 1;
+        let refused = self.finish(compare, None).is_err().then_some(BlockError::FusedFailed);
+        self.finish(write, refused).ok();
+    }
+
+    fn carry(&mut self, source: TicketId, target: TicketId) {
+        let wire = self.wire(&self.tickets[&source.parts().0]);
+        self.tickets.get_mut(&target.parts().0).unwrap().payload.extend(wire);
     }
 
     fn cancel(&mut self, ticket: TicketId) {

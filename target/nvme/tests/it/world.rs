@@ -1,6 +1,6 @@
 //! What is around a connection: exports, directory, books.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use holdfast_block::{
     CounterBook, Enforce, Exports, Grant, HostBook, HostId, HostRecord, Namespace, SessionBook, Subsystem,
@@ -44,7 +44,10 @@ impl World {
         let mut port = MemoryPort::new();
         for info in [plain_volume(BLOCKS), pi_volume(), wide_volume()] {
             let VolumeInfo { block_len, format, .. } = info;
-            port.volumes.insert(info.id, Volume { block_len, format, blocks: HashMap::new() });
+            port.volumes.insert(
+                info.id,
+                Volume { block_len, format, blocks: HashMap::new(), marked: HashSet::new() },
+            );
         }
         let portal = Portal { advertised: None, listening: "127.0.0.1:4420".parse().unwrap() };
         World {

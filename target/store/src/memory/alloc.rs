@@ -78,6 +78,14 @@ pub(super) struct SlotState {
     pub(super) pins: u32,
     pub(super) owner: VolumeIndex,
     pub(super) phase: Phase,
+    /// Its record says that it cannot be read: kept here, where every read looks anyway.
+    pub(super) marked: bool,
+}
+
+impl SlotState {
+    fn new(owner: VolumeIndex, phase: Phase) -> Self {
+        SlotState { pins: 0, owner, phase, marked: false }
+    }
 }
 
 /// Where a volume takes its next slots.
@@ -101,7 +109,7 @@ struct Chunk {
 
 impl Chunk {
     fn new() -> Self {
-        let free = SlotState { pins: 0, owner: VolumeIndex::FIRST, phase: Phase::Free };
+        let free = SlotState::new(VolumeIndex::FIRST, Phase::Free);
         Chunk {
             free_map: [u64::MAX; WORDS],
             free: SLOTS_PER_CHUNK,
@@ -227,7 +235,7 @@ impl SlotAllocator {
         let mut taken = 0;
         while taken < wanted {
             let Some(bit) = chunk.next_free(cursor.bit) else { break };
-            chunk.set(bit, SlotState { pins: 0, owner, phase: Phase::Reserved });
+            chunk.set(bit, SlotState::new(owner, Phase::Reserved));
             out.push(SlotRef::from_raw(SlotIndex(number * SLOTS_PER_CHUNK + bit).raw()));
             cursor.bit = bit + 1;
             taken += 1;
@@ -283,7 +291,7 @@ impl SlotAllocator {
         if state.phase != Phase::Free {
             return false;
         }
-        chunk.set(slot.bit(), SlotState { pins: 0, owner, phase: Phase::Live });
+        chunk.set(slot.bit(), SlotState::new(owner, Phase::Live));
         self.free_slots -= 1;
         self.relink(slot.chunk());
         true
@@ -295,7 +303,7 @@ impl SlotAllocator {
         let Some(state) = chunk.states.get(slot.bit()).copied() else { return };
         debug_assert!(state.phase != Phase::Free && state.pins == 0, "slot {slot:?} freed while {state:?}");
         if state.phase != Phase::Free {
-            chunk.set(slot.bit(), SlotState { pins: 0, owner: state.owner, phase: Phase::Free });
+            chunk.set(slot.bit(), SlotState::new(state.owner, Phase::Free));
             self.free_slots += 1;
             self.relink(slot.chunk());
         }

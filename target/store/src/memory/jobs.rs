@@ -21,6 +21,10 @@ use super::volume::VolumeIndex;
 /// waits for it.
 const SLICE_WORDS: usize = 2048;
 
+/// Ranges of so many blocks vanish at once, as readers see it, though it may take a slice more: 1 MiB of the smallest
+/// blocks, as much as a write stores at once.
+const AT_ONCE_BLOCKS: u64 = 2048;
+
 /// Jobs at a time: a publish into a volume with jobs may look at all of them. The oldest one is done to its end
 /// before there are more; the work is the same, only sooner.
 const JOBS_MAX: usize = 64;
@@ -44,7 +48,7 @@ struct Reply {
 }
 
 impl<M: PoolMemory> MemoryPool<M> {
-    /// Turns a range into holes: at once if it is done in one slice, otherwise as a job. Either way the
+    /// Turns a range into holes: at once if it is short or done in one slice, otherwise as a job. Either way the
     /// completion is found in `finished`.
     pub(crate) fn deallocate(
         &mut self,
@@ -62,7 +66,11 @@ impl<M: PoolMemory> MemoryPool<M> {
         let end = lba.0.saturating_add(blocks);
         let number = self.last_job + 1;
         let mut job = Job { number, volume: index, next: lba.0, end, reply: Some(reply) };
-        if !self.run_slice(&mut job) {
+        let mut done = self.run_slice(&mut job);
+        while !done && blocks <= AT_ONCE_BLOCKS {
+            done = self.run_slice(&mut job);
+        }
+        if !done {
             self.enqueue(job);
         } else if let Some(reply) = job.reply {
             self.reply(reply, Ok(()));

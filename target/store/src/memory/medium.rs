@@ -145,11 +145,23 @@ impl<M: PoolMemory> Medium<M> {
         }
     }
 
-    /// Writes into a record which block it belongs to, just before the block is published.
-    pub(super) fn stamp(&mut self, class: BlockClass, slot: SlotIndex, volume: VolumeIndex, lba: u64) {
+    /// Writes into a record which block it belongs to, just before the block is published. Tells whether it is marked.
+    pub(super) fn stamp(
+        &mut self,
+        class: BlockClass,
+        slot: SlotIndex,
+        volume: VolumeIndex,
+        lba: u64,
+    ) -> bool {
         let offset = self.last_record_word(class, slot);
-        let word = self.word(offset) & 0xff | address(volume, lba);
-        self.publish(offset, word);
+        let code = self.word(offset) & 0xff;
+        self.publish(offset, code | address(volume, lba));
+        code == UNCORRECTABLE
+    }
+
+    /// Whether a record says that its block cannot be read.
+    pub(super) fn is_marked(&self, class: BlockClass, slot: SlotIndex) -> bool {
+        self.word(self.last_record_word(class, slot)) & 0xff == UNCORRECTABLE
     }
 
     /// Whether a record belongs to this block and says what it can say.
@@ -175,12 +187,16 @@ fn address(volume: VolumeIndex, lba: u64) -> u64 {
     (volume.as_u64() << LBA_BITS | lba) << 8
 }
 
+/// The code of [`Provenance::Uncorrectable`].
+const UNCORRECTABLE: u64 = 4;
+
 fn provenance_code(provenance: Provenance) -> u64 {
     match provenance {
         Provenance::Hole => 0,
         Provenance::Inserted => 1,
         Provenance::HostGood => 2,
         Provenance::HostBadGuard => 3,
+        Provenance::Uncorrectable => UNCORRECTABLE,
     }
 }
 
@@ -190,6 +206,7 @@ fn provenance_of(word: u64) -> Option<Provenance> {
         1 => Some(Provenance::Inserted),
         2 => Some(Provenance::HostGood),
         3 => Some(Provenance::HostBadGuard),
+        UNCORRECTABLE => Some(Provenance::Uncorrectable),
         _ => None,
     }
 }

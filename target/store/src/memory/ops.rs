@@ -108,7 +108,7 @@ impl<M: PoolMemory> MemoryPool<M> {
         ready
     }
 
-    /// Finds and pins the slots of a range.
+    /// Finds and pins the slots of a range; pins none if one of them is marked.
     pub(crate) fn read(
         &mut self,
         index: VolumeIndex,
@@ -119,6 +119,7 @@ impl<M: PoolMemory> MemoryPool<M> {
         self.check_range(index, lba.0, u64::from(blocks.get()))?;
         let volume = self.volumes.get_mut(index).ok_or(StoreError::NoVolume)?;
         let allocator = self.slots.of_mut(volume.class);
+        let mut marked = false;
         for (first, end) in leaf_spans(lba.0, blocks.as_usize()) {
             let leaf = self.map.leaf(&self.medium, &volume.root, first);
             for lba in first..end {
@@ -127,8 +128,14 @@ impl<M: PoolMemory> MemoryPool<M> {
                 if let Some(state) = SlotIndex::from_raw(raw).and_then(|slot| allocator.state_mut(slot)) {
                     state.pins += 1;
                     volume.held += 1;
+                    marked |= state.marked;
                 }
             }
+        }
+        if marked {
+            self.unpin(index, slots);
+            slots.clear();
+            return Err(StoreError::Uncorrectable);
         }
         Ok(())
     }
@@ -232,10 +239,11 @@ impl<M: PoolMemory> MemoryPool<M> {
             let Some(leaf) = leaf else { return };
             for (lba, slot) in (first..end).zip(slots.by_ref()) {
                 let Some(fresh) = SlotIndex::from_raw(slot.raw()) else { continue };
-                self.medium.stamp(class, fresh, index, lba);
+                let marked = self.medium.stamp(class, fresh, index, lba);
                 let old = self.map.set_slot(&mut self.medium, leaf, lba, fresh.raw());
                 if let Some(state) = allocator.state_mut(fresh) {
                     state.phase = Phase::Live;
+                    state.marked = marked;
                 }
                 volume.held -= 1;
                 match SlotIndex::from_raw(old) {

@@ -107,6 +107,11 @@ impl<M: PoolMemory> MemoryPool<M> {
         if !self.medium.is_stamped(walk.class, slot, walk.index, lba) {
             return Err(Damage::Record);
         }
+        if self.medium.is_marked(walk.class, slot)
+            && let Some(state) = self.slots.of_mut(walk.class).state_mut(slot)
+        {
+            state.marked = true;
+        }
         walk.blocks_live += 1;
         Ok(())
     }

@@ -79,13 +79,20 @@ fn fill_block(seed: u64, data: &mut [u8]) {
     data[end..].copy_from_slice(&seed.to_le_bytes());
 }
 
+/// Set in the number of a write that marks its blocks as uncorrectable.
+const MARKED: u64 = 1 << 40;
+
 fn record_for(seed: u64, tuple_len: usize) -> BlockRecord {
     let mut tuple = [0; 16];
     for (place, byte) in tuple[..tuple_len].iter_mut().zip(seed.to_le_bytes().iter().cycle()) {
         *place = byte ^ 0x5a;
     }
-    let provenance =
-        [Provenance::Inserted, Provenance::HostGood, Provenance::HostBadGuard][(seed % 3) as usize];
+    let provenance = match seed % 3 {
+        _ if seed & MARKED != 0 => Provenance::Uncorrectable,
+        0 => Provenance::Inserted,
+        1 => Provenance::HostGood,
+        _ => Provenance::HostBadGuard,
+    };
     BlockRecord { tuple, provenance, writer: HostId::new(seed % 5 + 1) }
 }
 
@@ -234,7 +241,10 @@ fn audit<M: PoolMemory>(pool: &MemoryPool<M>) {
         for (slot, state) in pool.slots.of(class).audit() {
             let owner = mapped.remove(&(class == BlockClass::Small, slot));
             match state.phase {
-                Phase::Live => assert_eq!(owner, Some(state.owner)),
+                Phase::Live => {
+                    assert_eq!(owner, Some(state.owner));
+                    assert_eq!(state.marked, pool.medium.is_marked(class, slot), "mark of {slot:?}");
+                }
                 Phase::Superseded => assert!(owner.is_none() && state.pins > 0),
                 Phase::Reserved => assert!(owner.is_none() && state.pins == 0),
                 Phase::Free | Phase::Claimed => panic!("slot {slot:?} is {state:?}"),

@@ -169,7 +169,8 @@ impl World {
     fn write(&mut self) {
         let Some(id) = self.any_volume() else { return };
         let blocks = self.dice.below(24) + 1;
-        let (lba, seed) = (self.any_lba(id, blocks), self.seed);
+        let mark = if self.dice.below(5) == 0 { MARKED } else { 0 };
+        let (lba, seed) = (self.any_lba(id, blocks), self.seed | mark);
         self.seed += 2 * blocks;
         // Another write of the same length comes in at the same time and is given up.
         let other = filled(&mut self.stores, id, blocks as u32, seed + blocks).unwrap();
@@ -262,6 +263,13 @@ impl World {
             }
         };
         let tuple_len = tuple_len(&self.stores, id);
+        if done.result.is_err() {
+            let range = self.model.volumes[&id].blocks.range(lba..lba + 16);
+            let marked = |found: &Option<u64>| found.is_some_and(|seed| seed & MARKED != 0);
+            assert!(range.into_iter().any(|(_, block)| block.allowed.iter().any(marked)));
+            assert_eq!((done.result, done.slots.len()), (Err(StoreError::Uncorrectable), 0));
+            return;
+        }
         let found = seeds(&self.stores, id, &done.slots, tuple_len);
         for (lba, seed) in (lba..).zip(&found) {
             let block = self.model.volumes[&id].blocks.get(&lba);

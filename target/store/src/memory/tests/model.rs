@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use holdfast_block::{BlockCount, Lba, VolumeId};
+use holdfast_block::{BlockCount, Lba, SlotRef, StoreError, VolumeId};
 
+use super::super::map::PageMap;
 use super::super::{MemoryPool, PoolMemory, VolumeSpec};
-use super::{audit, seed_in};
+use super::{MARKED, audit, seed_in};
 
 /// A block: the writes it may be of (`None`: a hole), and when the newest of them was submitted.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -147,8 +148,17 @@ impl VolumeModel {
         let index = pool.volumes.find(spec.id).unwrap();
         let tuple_len = spec.format.map_or(0, |format| format.tuple_len());
         let mut slots = Vec::new();
-        pool.read(index, Lba(lba), BlockCount::new(1), &mut slots).unwrap();
+        let read = pool.read(index, Lba(lba), BlockCount::new(1), &mut slots);
+        if let Err(error) = read {
+            assert_eq!(error, StoreError::Uncorrectable);
+            let leaf = pool.map.leaf(&pool.medium, &pool.volumes.get(index).unwrap().root, lba).unwrap();
+            let slot = SlotRef::from_raw(PageMap::slot(&pool.medium, leaf, lba));
+            let found = seed_in(pool.data(index, slot), pool.record(index, slot), tuple_len);
+            assert!(slots.is_empty() && found.is_some_and(|seed| seed & MARKED != 0));
+            return found;
+        }
         let found = seed_in(pool.data(index, slots[0]), pool.record(index, slots[0]), tuple_len);
+        assert!(found.is_none_or(|seed| seed & MARKED == 0), "a marked block was read");
         pool.unpin(index, &slots);
         found
     }

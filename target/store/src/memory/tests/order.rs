@@ -241,3 +241,19 @@ fn locations_lead_to_the_data_in_the_region() {
     }
     assert!(slots[8].is_hole() && stores.location(spec.id, slots[8]).is_none());
 }
+
+#[test]
+fn a_range_no_longer_than_a_write_vanishes_at_once() {
+    let mut stores = stores_of(pool_in(&config()));
+    let id = wide(&mut stores);
+    for lba in [0, 600, 1200, 2046] {
+        write(&mut stores, id, lba, 2, 50).unwrap();
+    }
+    start_deallocate(&mut stores, 3, id, 0, 2048);
+    assert_eq!(
+        read(&mut stores, id, 0, 2048).iter().flatten().count(),
+        0,
+        "a reader behind it finds nothing"
+    );
+    audit_all(&stores);
+}

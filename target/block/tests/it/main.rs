@@ -1,0 +1,16 @@
+//! The block layer over a real memory pool.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "tests fail by panicking, and their numbers are small"
+)]
+
+mod copy;
+mod marks;
+mod pairs;
+mod service;
+mod slow;
+mod world;

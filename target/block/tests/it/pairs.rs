@@ -1,0 +1,264 @@
+//! Fused Compare and Write, and what else is whole.
+
+use holdfast_block::{
+    AttachmentId, BlockError, BlockPort, Command, Completion, Enforce, Layout, Operation, TicketId,
+};
+use holdfast_pi::{PiType, Tag};
+
+use crate::world::World;
+
+/// Begins a command and gives it its whole payload.
+fn begin(world: &mut World, command: &Command, payload: &[u8]) -> TicketId {
+    let ticket = world.service.begin(command).unwrap();
+    if !payload.is_empty() {
+        world.service.fill(ticket, 0, payload);
+    }
+    ticket
+}
+
+/// Begins both halves of a pair for one block.
+fn pair(world: &mut World, who: AttachmentId, lba: u64, old: &[u8], new: &[u8]) -> (TicketId, TicketId) {
+    let compare = world.command(who, Operation::Compare, lba, 1);
+    let write = world.command(who, Operation::Write, lba, 1);
+    (begin(world, &compare, old), begin(world, &write, new))
+}
+
+/// All completions there are; their tickets are released.
+fn completions(world: &mut World) -> Vec<(TicketId, Result<(), BlockError>)> {
+    world.service.poll();
+    let mut all = Vec::new();
+    while let Some(Completion { ticket, result, .. }) = world.service.next_completion() {
+        world.service.release(ticket);
+        all.push((ticket, result));
+    }
+    all
+}
+
+fn let_go(world: &mut World, at: usize) -> Vec<(TicketId, Result<(), BlockError>)> {
+    world.service.store_mut().let_go(at);
+    completions(world)
+}
+
+fn waiting(world: &mut World) -> usize {
+    world.service.store().waiting()
+}
+
+#[test]
+fn a_pair_writes_only_what_it_has_compared() {
+    let mut world = World::new(PiType::Type1, 4096);
+    let a = world.attach(1, Enforce::Any);
+    let [old, new, other] = [0, 1, 2].map(|seed| world.good(3, 1, seed));
+    world.write(a, 3, &old).unwrap();
+    let (compare, write) = pair(&mut world, a, 3, &old, &new);
+    world.service.submit_fused(compare, write);
+    assert_eq!(completions(&mut world), [(compare, Ok(())), (write, Ok(()))]);
+    assert_eq!(world.read(a, 3, 1), Ok(new.clone()));
+    let (compare, write) = pair(&mut world, a, 3, &old, &other);
+    world.service.submit_fused(compare, write);
+    let failed = [(compare, Err(BlockError::Miscompare)), (write, Err(BlockError::FusedFailed))];
+    assert_eq!(completions(&mut world), failed);
+    assert_eq!(world.read(a, 3, 1), Ok(new));
+    assert_eq!(world.service.tickets_in_use(), 0);
+}
+
+#[test]
+fn each_half_is_checked_by_itself() {
+    let mut world = World::new(PiType::Type1, 512);
+    let a = world.attach(1, Enforce::Any);
+    let [old, new] = [0, 1].map(|seed| world.good(3, 1, seed));
+    world.write(a, 3, &old).unwrap();
+    let mut bad = new.clone();
+    bad[100] ^= 1;
+    let (compare, write) = pair(&mut world, a, 3, &old, &bad);
+    world.service.submit_fused(compare, write);
+    let done = completions(&mut world);
+    assert_eq!(done[0], (compare, Ok(())), "the Compare does not depend on the Write");
+    assert!(matches!(done[1].1, Err(BlockError::Protection(fault)) if fault.tag == Tag::Guard));
+    assert_eq!(world.row(1).write.guard_errors, 1);
+    let (compare, write) = pair(&mut world, a, 3, &bad, &new);
+    world.service.submit_fused(compare, write);
+    let done = completions(&mut world);
+    assert!(matches!(done[0].1, Err(BlockError::Protection(fault)) if fault.tag == Tag::Guard));
+    assert_eq!(done[1], (write, Err(BlockError::FusedFailed)));
+    assert_eq!((world.row(1).read.guard_errors, world.faults.0.borrow().len()), (1, 2));
+    let (compare, write) = pair(&mut world, a, 3, &old, &new);
+    world.service.digest_failed(write);
+    world.service.submit_fused(compare, write);
+    assert_eq!(completions(&mut world), [(compare, Ok(())), (write, Err(BlockError::Digest))]);
+    assert_eq!(world.read(a, 3, 1), Ok(old));
+}
+
+#[test]
+fn compare_holds_data_against_data_and_checks_tuples() {
+    let mut world = World::new(PiType::Type1, 4096);
+    let a = world.attach(1, Enforce::Any);
+    let zeroes = [vec![0; 4096], vec![0xff; 8]].concat();
+    let mut other = zeroes.clone();
+    other[4096..].copy_from_slice(&[0, 0, 0x12, 0x34, 0, 0, 0, 7]);
+    for wire in [zeroes, other] {
+        let compare = world.command(a, Operation::Compare, 7, 1);
+        let ticket = begin(&mut world, &compare, &wire);
+        world.service.submit(ticket);
+        assert_eq!(completions(&mut world), [(ticket, Ok(()))], "a hole is zeroes under any good tuple");
+    }
+}
+
+#[test]
+fn nobody_writes_between_the_halves_of_a_pair() {
+    let mut world = World::new(PiType::Type1, 4096);
+    let (a, b) = (world.attach(1, Enforce::Any), world.attach(2, Enforce::Any));
+    let [old, new, late] = [0, 1, 2].map(|seed| world.good(3, 1, seed));
+    world.write(a, 3, &old).unwrap();
+    world.service.store_mut().hold();
+    let (compare, write) = pair(&mut world, a, 3, &old, &new);
+    world.service.submit_fused(compare, write);
+    assert_eq!(waiting(&mut world), 1, "the pair's Compare");
+    let overlapping = world.command(b, Operation::Write, 3, 1);
+    let overlapping = begin(&mut world, &overlapping, &late);
+    world.service.submit(overlapping);
+    for (operation, lba, blocks) in
+        [(Operation::Deallocate, 0, 8), (Operation::WriteZeroes, 3, 2), (Operation::WriteUncorrectable, 2, 2)]
+    {
+        let command = Command { layout: Layout::DataOnly, ..world.command(b, operation, lba, blocks) };
+        let ticket = begin(&mut world, &command, &[]);
+        world.service.submit(ticket);
+    }
+    assert_eq!(waiting(&mut world), 1, "whoever changes the block waits");
+    let elsewhere = world.command(b, Operation::Write, 4, 1);
+    let wire = world.good(4, 1, 0);
+    let elsewhere = begin(&mut world, &elsewhere, &wire);
+    world.service.submit(elsewhere);
+    let reader = world.command(b, Operation::Read, 3, 1);
+    let reader = begin(&mut world, &reader, &[]);
+    world.service.submit(reader);
+    assert_eq!(waiting(&mut world), 3, "the block beside it, and readers, do not wait");
+    assert_eq!(let_go(&mut world, 2), [(reader, Ok(()))]);
+    assert_eq!(let_go(&mut world, 1), [(elsewhere, Ok(()))]);
+    assert_eq!(let_go(&mut world, 0), [(compare, Ok(()))]);
+    assert_eq!(waiting(&mut world), 1, "the pair's Write, and nobody else's");
+    assert_eq!(let_go(&mut world, 0), [(write, Ok(()))]);
+    assert_eq!(waiting(&mut world), 4, "now the others");
+    assert_eq!(let_go(&mut world, 0), [(overlapping, Ok(()))]);
+    while waiting(&mut world) > 0 {
+        let_go(&mut world, 0);
+    }
+    assert_eq!(world.service.tickets_in_use(), 0);
+}
+
+#[test]
+fn a_pair_waits_for_writes_that_are_under_way() {
+    let mut world = World::new(PiType::Type1, 4096);
+    let (a, b) = (world.attach(1, Enforce::Any), world.attach(2, Enforce::Any));
+    let [old, new, other] = [0, 1, 2].map(|seed| world.good(3, 1, seed));
+    world.write(a, 3, &old).unwrap();
+    world.service.store_mut().hold();
+    let before = world.command(b, Operation::Write, 3, 1);
+    let before = begin(&mut world, &before, &other);
+    world.service.submit(before);
+    let (compare, write) = pair(&mut world, a, 3, &old, &new);
+    world.service.submit_fused(compare, write);
+    assert_eq!(waiting(&mut world), 1, "the write that came first");
+    assert_eq!(let_go(&mut world, 0), [(before, Ok(()))]);
+    let failed = [(compare, Err(BlockError::Miscompare)), (write, Err(BlockError::FusedFailed))];
+    assert_eq!(let_go(&mut world, 0), failed, "it has seen what the other wrote");
+}
+
+#[test]
+fn of_many_pairs_that_expect_the_same_one_wins_whatever_the_store_does_first() {
+    for seed in 1..=40_u64 {
+        let mut world = World::new(PiType::Type1, 512);
+        let hosts: Vec<AttachmentId> = (1..=8).map(|host| world.attach(host, Enforce::Any)).collect();
+        let mut now = world.good(9, 1, 0);
+        world.write(hosts[0], 9, &now).unwrap();
+        world.service.store_mut().hold();
+        let mut dice = seed;
+        for round in 1..=6 {
+            let mut writes = Vec::new();
+            for (number, host) in (0..).zip(&hosts) {
+                let next = world.good(9, 1, round * 16 + number);
+                let (compare, write) = pair(&mut world, *host, 9, &now, &next);
+                world.service.submit_fused(compare, write);
+                writes.push((write, next));
+            }
+            let mut won = Vec::new();
+            while waiting(&mut world) > 0 {
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let at = (dice >> 33) as usize % waiting(&mut world);
+                let done = let_go(&mut world, at);
+                won.extend(done.iter().filter(|(_, result)| result.is_ok()).map(|(ticket, _)| *ticket));
+            }
+            let winners: Vec<&Vec<u8>> =
+                writes.iter().filter(|(write, _)| won.contains(write)).map(|(_, next)| next).collect();
+            let [winner] = winners[..] else { panic!("{} winners, seed {seed}", winners.len()) };
+            now = winner.clone();
+        }
+        assert_eq!(world.service.tickets_in_use(), 0);
+    }
+}
+
+#[test]
+fn a_pair_may_be_given_up_at_any_point_and_blocks_nobody() {
+    for steps in 0..=3 {
+        for first in [true, false] {
+            let mut world = World::new(PiType::Type1, 4096);
+            let (a, b) = (world.attach(1, Enforce::Any), world.attach(2, Enforce::Any));
+            let [old, new, late] = [0, 1, 2].map(|seed| world.good(3, 1, seed));
+            world.write(a, 3, &old).unwrap();
+            world.service.store_mut().hold();
+            let (compare, write) = pair(&mut world, a, 3, &old, &new);
+            world.service.submit_fused(compare, write);
+            let after = world.command(b, Operation::Write, 3, 1);
+            let after = begin(&mut world, &after, &late);
+            world.service.submit(after);
+            for _ in 0..steps.min(2) {
+                world.service.store_mut().let_go(0);
+                world.service.poll();
+            }
+            let halves = if first { [compare, write] } else { [write, compare] };
+            halves.into_iter().for_each(|half| world.service.cancel(half));
+            while waiting(&mut world) > 0 {
+                world.service.store_mut().let_go(0);
+                world.service.poll();
+            }
+            assert_eq!(completions(&mut world), [(after, Ok(()))], "{steps} steps");
+            assert_eq!(world.service.tickets_in_use(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_reader_finds_all_of_a_write_or_nothing_of_it() {
+    let mut world = World::new(PiType::Type1, 512);
+    let (a, b) = (world.attach(1, Enforce::Any), world.attach(2, Enforce::Any));
+    let [old, new] = [0, 1].map(|seed| world.good(0, 200, seed));
+    world.write(a, 0, &old).unwrap();
+    world.service.store_mut().hold();
+    // Readers submitted before and after the write, done in every order.
+    for order in [[0, 0, 0], [0, 1, 0], [1, 0, 0], [1, 1, 0], [2, 0, 0], [2, 1, 0]] {
+        let reader = world.command(b, Operation::Read, 0, 200);
+        let early = begin(&mut world, &reader, &[]);
+        world.service.submit(early);
+        let write = world.command(a, Operation::Write, 0, 200);
+        let write = begin(&mut world, &write, &new);
+        world.service.submit(write);
+        let late = begin(&mut world, &reader, &[]);
+        world.service.submit(late);
+        for at in order {
+            world.service.store_mut().let_go(at);
+            world.service.poll();
+        }
+        while let Some(Completion { ticket, result, .. }) = world.service.next_completion() {
+            assert_eq!(result, Ok(()));
+            if ticket != write {
+                let mut read = Vec::new();
+                world.service.visit(ticket, 0, old.len(), &mut |piece| read.extend_from_slice(piece));
+                assert!(read == old || read == new, "a mixture");
+            }
+            world.service.release(ticket);
+        }
+        let back = world.command(a, Operation::Write, 0, 200);
+        let back = begin(&mut world, &back, &old);
+        world.service.submit(back);
+        assert_eq!(let_go(&mut world, 0), [(back, Ok(()))]);
+    }
+}
