@@ -3,8 +3,7 @@
 //! A command comes whole, with its payload, and its end goes back with a copy of what was read.
 
 use holdfast_block::{
-    AttachRequest, AttachmentId, BlockError, BlockOrigin, BlockPort, Command, Completion, Origin, TicketId,
-    VolumeId,
+    AttachRequest, BlockError, BlockOrigin, BlockPort, Command, Completion, Origin, TicketId,
 };
 
 use crate::core::Mail;
@@ -46,13 +45,13 @@ impl Router {
     /// Carries out a command for another core.
     pub(crate) fn execute(&mut self, mut remote: RemoteCommand) {
         let fused = remote.fused.take();
-        let Some(first) = self.start_remote(remote, fused.is_some()) else {
+        let Some(first) = self.start_remote(remote) else {
             if let Some(second) = fused {
                 self.refuse(&second, BlockError::FusedFailed);
             }
             return;
         };
-        match fused.map(|second| self.start_remote(*second, true)) {
+        match fused.map(|second| self.start_remote(*second)) {
             Some(Some(second)) => self.local.submit_fused(first, second),
             // Without its Write, the Compare is an ordinary one.
             Some(None) | None => self.local.submit(first),

@@ -51,6 +51,9 @@ pub(crate) const REPLY_BYTES_MAX: usize = 4 << 20;
 /// Payload that an admin command, Dataset Management or Copy may bring: the last of them brings most.
 pub(crate) const STAGED_LEN_MAX: usize = COPY_RANGES_MAX * 40;
 
+/// Longest block of a volume in bytes.
+pub(crate) const BLOCK_LEN_MAX: usize = 4096;
+
 /// Source ranges of a Copy (MSRC + 1).
 pub(crate) const COPY_RANGES_MAX: usize = 128;
 

@@ -68,13 +68,12 @@ impl SourceRange {
         entry.extend_from_slice(&u32::from(self.nlb).to_le_bytes());
         entry.extend_from_slice(&[0; 2]);
         entry.extend_from_slice(&self.sopt.to_le_bytes());
-        // The tags are big-endian in the descriptor, as in the tuple: the low bytes come last.
-        let tags = self.tags.to_be_bytes();
+        // 80 bits are big-endian, as in the tuple; 32 are a dword like all others.
         if wide {
             entry.extend_from_slice(&[0; 2]);
-            entry.extend(tags.iter().skip(6));
+            entry.extend(self.tags.to_be_bytes().iter().skip(6));
         } else {
-            entry.extend(tags.iter().skip(12));
+            entry.extend(self.tags.to_le_bytes().iter().take(4));
         }
         entry.extend_from_slice(&self.elbat.to_le_bytes());
         entry.extend_from_slice(&self.elbatm.to_le_bytes());
@@ -212,10 +211,10 @@ mod tests {
         let range = SourceRange::at(0x0102_0304, 9).of(7).app_tag(0x1122).tags(0xaabb_ccdd);
         let narrow = range.encode(2);
         assert_eq!((narrow.len(), &narrow[0..4], narrow[16]), (32, &[7, 0, 0, 0][..], 8));
-        assert_eq!(narrow[28..32], [0x22, 0x11, 0xff, 0xff]);
+        assert_eq!(narrow[24..32], [0xdd, 0xcc, 0xbb, 0xaa, 0x22, 0x11, 0xff, 0xff]);
         let wide = range.encode(1);
         assert_eq!((wide.len(), &wide[0..4]), (40, &[0; 4][..]));
-        assert_eq!(wide[36..40], [0x22, 0x11, 0xff, 0xff]);
+        assert_eq!(wide[32..40], [0xaa, 0xbb, 0xcc, 0xdd, 0x22, 0x11, 0xff, 0xff]);
     }
 
     #[test]

@@ -6,15 +6,16 @@ use zerocopy::FromZeros;
 
 use super::AdminQueue;
 use crate::connection::Context;
+use crate::io::blocks_of;
 use crate::limits::{
-    ABORTS_MAX, ASYNC_EVENTS_MAX, ERROR_LOG_ENTRIES, EVENT_LOG_UNITS, IN_CAPSULE_LEN, KEEP_ALIVE_GRANULARITY,
-    NAMESPACES_MAX, QUEUE_ENTRIES_MAX, TRANSFER_SIZE_SHIFT,
+    ABORTS_MAX, ASYNC_EVENTS_MAX, BLOCK_LEN_MAX, ERROR_LOG_ENTRIES, EVENT_LOG_UNITS, IN_CAPSULE_LEN,
+    KEEP_ALIVE_GRANULARITY, NAMESPACES_MAX, QUEUE_ENTRIES_MAX, TRANSFER_SIZE_SHIFT,
 };
 use crate::wire::identify::{
-    CMIC_MULTIPLE_CONTROLLERS, CMIC_MULTIPLE_PORTS, CTRATT_ELBAS, CTRATT_HIDS, CTRATT_MEM, FRMW_ONE_SLOT,
-    IdentifyController, IdentifyControllerNvm, LPA_EFFECTS, LPA_EXTENDED, LPA_PERSISTENT_EVENTS,
-    LPA_SUPPORTED_PAGES, NVMSR_STORAGE_DEVICE, OAES_DISCOVERY_LOG, OAES_NAMESPACE_ATTRIBUTE, OFCS_DISCONNECT,
-    ONCS, SGLS, VWC_PRESENT,
+    CMIC_MULTIPLE_CONTROLLERS, CMIC_MULTIPLE_PORTS, COPY_FORMATS, CTRATT_ELBAS, CTRATT_HIDS, CTRATT_MEM,
+    FRMW_ONE_SLOT, FUSES_COMPARE_WRITE, IdentifyController, IdentifyControllerNvm, LPA_EFFECTS, LPA_EXTENDED,
+    LPA_PERSISTENT_EVENTS, LPA_SUPPORTED_PAGES, NVMSR_STORAGE_DEVICE, OAES_DISCOVERY_LOG,
+    OAES_NAMESPACE_ATTRIBUTE, OFCS_DISCONNECT, ONCS, SGLS, VWC_PRESENT,
 };
 use crate::wire::put_text;
 
@@ -70,6 +71,11 @@ pub(super) fn controller<P: BlockPort>(cx: &Context<'_, P>, queue: &AdminQueue) 
     data.ioccsz.set(capsule_len / 16);
     data.iorcsz.set(1);
     data.msdbd = 1;
+    data.fused.set(FUSES_COMPARE_WRITE);
+    data.copy_formats.set(COPY_FORMATS);
+    // Of the namespaces with the longest blocks. A kill may come between any two blocks, so that AWUPF is one block.
+    data.atomic_write.set(blocks_zeroes_based(BLOCK_LEN_MAX));
+    data.atomic_compare_write.set(blocks_zeroes_based(BLOCK_LEN_MAX));
     data.ofcs.set(OFCS_DISCONNECT);
     data
 }
@@ -86,7 +92,13 @@ pub(super) fn controller_nvm() -> IdentifyControllerNvm {
     let mut data = IdentifyControllerNvm::new_zeroed();
     data.verify_size_limit = TRANSFER_SIZE_SHIFT;
     data.write_zeroes_size_limit = TRANSFER_SIZE_SHIFT;
+    data.write_uncorrectable_size_limit = TRANSFER_SIZE_SHIFT;
     data
+}
+
+/// Blocks of the longest transfer, as a zeroes based value.
+pub(super) fn blocks_zeroes_based(block_len: usize) -> u16 {
+    u16::try_from(blocks_of(block_len).saturating_sub(1)).unwrap_or(u16::MAX)
 }
 
 fn zeroes_based(count: usize) -> u8 {

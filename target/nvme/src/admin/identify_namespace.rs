@@ -6,12 +6,16 @@ use holdfast_block::{BlockPort, Namespace, View};
 use holdfast_pi::GuardKind;
 use zerocopy::FromZeros;
 
+use super::identify_controller::blocks_zeroes_based;
 use crate::connection::Context;
+use crate::io::blocks_of;
+use crate::limits::COPY_RANGES_MAX;
 use crate::namespaces::visible_format;
 use crate::wire::identify::CSI_NVM;
 use crate::wire::namespace::{
     DLFEAT, DPC_LAST_BYTES, FLBAS_EXTENDED, IdentifyNamespace, IdentifyNamespaceIndependent,
-    IdentifyNamespaceNvm, MC_EXTENDED, NMIC_SHARED, NSFEAT_THIN, NSTAT_READY, PIC_EXTENDED, descriptor,
+    IdentifyNamespaceNvm, MC_EXTENDED, NMIC_SHARED, NSFEAT_ATOMICITY, NSFEAT_THIN, NSTAT_READY, PIC_EXTENDED,
+    descriptor,
 };
 
 /// The namespace, as a view shows it. It has a single LBA format.
@@ -25,7 +29,13 @@ pub(super) fn namespace<P: BlockPort>(
     data.size.set(volume.block_count);
     data.capacity.set(volume.block_count);
     data.utilization.set(cx.port.blocks_allocated(volume.id).unwrap_or(0).min(volume.block_count));
-    data.features = NSFEAT_THIN;
+    data.features = NSFEAT_THIN | NSFEAT_ATOMICITY;
+    data.atomic_write.set(blocks_zeroes_based(volume.block_len));
+    data.atomic_compare_write.set(blocks_zeroes_based(volume.block_len));
+    let copied = blocks_of(volume.block_len);
+    data.copy_range_length.set(u16::try_from(copied).unwrap_or(u16::MAX));
+    data.copy_length.set(copied);
+    data.copy_ranges = u8::try_from(COPY_RANGES_MAX - 1).unwrap_or(u8::MAX);
     data.sharing = NMIC_SHARED;
     data.deallocate_features = DLFEAT;
     data.nguid = volume.nguid;

@@ -79,7 +79,13 @@ pub(super) fn commands_page() -> EffectsLog {
         }
     }
     let reads = [io_opcode::FLUSH, io_opcode::READ, io_opcode::COMPARE, io_opcode::VERIFY];
-    let writes = [io_opcode::WRITE, io_opcode::WRITE_ZEROES, io_opcode::DATASET_MANAGEMENT];
+    let writes = [
+        io_opcode::WRITE,
+        io_opcode::WRITE_UNCORRECTABLE,
+        io_opcode::WRITE_ZEROES,
+        io_opcode::DATASET_MANAGEMENT,
+        io_opcode::COPY,
+    ];
     let reads = reads.into_iter().map(|code| (code, EFFECT_SCOPE_NAMESPACE));
     let writes = writes.into_iter().map(|code| (code, EFFECT_SCOPE_NAMESPACE | EFFECT_CONTENT_CHANGES));
     let fabrics = [(OPCODE_FABRICS, EFFECT_SCOPE_CONTROLLER)];

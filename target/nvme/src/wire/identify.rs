@@ -85,9 +85,18 @@ pub(crate) struct IdentifyController {
     pub(crate) maxcmd: U16,
     pub(crate) namespaces: U32,
     pub(crate) oncs: U16,
-    zero_522: [u8; 3],
+    pub(crate) fused: U16,
+    zero_524: u8,
     pub(crate) volatile_write_cache: u8,
-    zero_526: [u8; 10],
+    /// AWUN, zeroes based, in blocks of every namespace.
+    pub(crate) atomic_write: U16,
+    /// AWUPF, zeroes based.
+    pub(crate) atomic_write_power_fail: U16,
+    zero_530: [u8; 2],
+    /// ACWU, zeroes based.
+    pub(crate) atomic_compare_write: U16,
+    /// CDFS.
+    pub(crate) copy_formats: U16,
     pub(crate) sgls: U32,
     pub(crate) namespaces_allowed: U32,
     zero_544: [u8; 224],
@@ -110,6 +119,7 @@ const _: () = assert!(std::mem::offset_of!(IdentifyController, persistent_event_
 const _: () = assert!(std::mem::offset_of!(IdentifyController, keep_alive_support) == 320);
 const _: () = assert!(std::mem::offset_of!(IdentifyController, sqes) == 512);
 const _: () = assert!(std::mem::offset_of!(IdentifyController, volatile_write_cache) == 525);
+const _: () = assert!(std::mem::offset_of!(IdentifyController, copy_formats) == 534);
 const _: () = assert!(std::mem::offset_of!(IdentifyController, sgls) == 536);
 const _: () = assert!(std::mem::offset_of!(IdentifyController, subnqn) == 768);
 const _: () = assert!(std::mem::offset_of!(IdentifyController, ioccsz) == 1792);
@@ -140,8 +150,13 @@ pub(crate) const LPA_SUPPORTED_PAGES: u8 = 1 << 5;
 pub(crate) const NVMSR_STORAGE_DEVICE: u8 = 1 << 0;
 /// FRMW: one slot, read only.
 pub(crate) const FRMW_ONE_SLOT: u8 = (1 << 1) | 1;
-/// ONCS: Compare, Dataset Management, Write Zeroes, the select field of Get Features, Timestamp, Verify.
-pub(crate) const ONCS: u16 = (1 << 0) | (1 << 2) | (1 << 3) | (1 << 4) | (1 << 6) | (1 << 7);
+/// ONCS: Compare, Write Uncorrectable, Dataset Management, Write Zeroes, the select field of Get Features, Timestamp, Verify,
+/// Copy, which is atomic and always a fast one, Write Zeroes of whole namespaces.
+pub(crate) const ONCS: u16 = 0b1_0111_1101_1111;
+/// FUSES: Compare and Write.
+pub(crate) const FUSES_COMPARE_WRITE: u16 = 1;
+/// CDFS: descriptor formats 0h to 3h.
+pub(crate) const COPY_FORMATS: u16 = 0b1111;
 /// VWC: present; Flush takes the broadcast NSID.
 pub(crate) const VWC_PRESENT: u8 = 0b111;
 /// SGLS: supported; lengths may exceed the transfer; offsets into the capsule; Transport SGL Data Blocks.
@@ -156,6 +171,7 @@ pub(crate) const OFCS_DISCONNECT: u16 = 1;
 pub(crate) struct IdentifyControllerNvm {
     pub(crate) verify_size_limit: u8,
     pub(crate) write_zeroes_size_limit: u8,
-    zero_2: [u8; 4094],
+    pub(crate) write_uncorrectable_size_limit: u8,
+    zero_3: [u8; 4093],
 }
 const _: () = assert!(size_of::<IdentifyControllerNvm>() == IDENTIFY_LEN);

@@ -33,18 +33,34 @@ pub(crate) struct IdentifyNamespace {
     pub(crate) sharing: u8,
     zero_31: [u8; 2],
     pub(crate) deallocate_features: u8,
-    zero_34: [u8; 70],
+    /// NAWUN, zeroes based.
+    pub(crate) atomic_write: U16,
+    /// NAWUPF, zeroes based.
+    pub(crate) atomic_write_power_fail: U16,
+    /// NACWU, zeroes based.
+    pub(crate) atomic_compare_write: U16,
+    zero_40: [u8; 34],
+    /// MSSRL.
+    pub(crate) copy_range_length: U16,
+    /// MCL.
+    pub(crate) copy_length: U32,
+    /// MSRC, zeroes based.
+    pub(crate) copy_ranges: u8,
+    zero_81: [u8; 23],
     pub(crate) nguid: [u8; 16],
     zero_120: [u8; 8],
     pub(crate) format: LbaFormat,
     zero_132: [u8; 3964],
 }
 const _: () = assert!(size_of::<IdentifyNamespace>() == IDENTIFY_LEN);
+const _: () = assert!(std::mem::offset_of!(IdentifyNamespace, copy_range_length) == 74);
 const _: () = assert!(std::mem::offset_of!(IdentifyNamespace, nguid) == 104);
 const _: () = assert!(std::mem::offset_of!(IdentifyNamespace, format) == 128);
 
 /// NSFEAT: thin provisioning.
 pub(crate) const NSFEAT_THIN: u8 = 1;
+/// NSFEAT: the namespace has its own atomicity parameters.
+pub(crate) const NSFEAT_ATOMICITY: u8 = 1 << 1;
 /// FLBAS: metadata is transferred as part of an extended logical block.
 pub(crate) const FLBAS_EXTENDED: u8 = 1 << 4;
 /// MC: metadata as part of an extended logical block.

@@ -255,3 +255,26 @@ fn copies_without_room_come_back_later_and_do_not_wait_for_each_other() {
     io.close(&mut world);
     assert_eq!(world.port.live_tickets(), 0);
 }
+
+#[test]
+fn a_copy_that_waits_for_room_can_be_aborted() {
+    let mut world = World::new();
+    let (mut admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
+    world.port.tickets_max = 2;
+    world.port.stalled = true;
+    let mut reader = ranged(0x02, 1, 0, 1, 0);
+    sgl(&mut reader, 0x5a, 0, 4096);
+    let reader = io.submit(&mut world, reader, &[]);
+    let (copying, data) = copy(1, 100, 0, 0, &[range(0, 1)]);
+    let copying = io.submit(&mut world, copying, &data);
+    assert_eq!(world.port.live_tickets(), 2, "it has room for its destination, and waits with its source");
+    let mut abort = sqe(0x08, 0);
+    put(&mut abort, 10, 1 | (u32::from(copying) << 16));
+    admin.submit(&mut world, abort, &[]);
+    io.connection.directory_changed(&mut world.context());
+    assert_eq!(world.port.live_tickets(), 1);
+    world.port.stalled = false;
+    let answers = io.pump(&mut world);
+    assert_eq!(answers.len(), 3, "data and response of {reader}, and the other's response: {answers:?}");
+    assert_eq!(world.port.live_tickets(), 0);
+}

@@ -249,3 +249,63 @@ fn an_ordinary_compare_and_write_are_no_pair() {
     let operations: Vec<Operation> = world.port.log.iter().map(|command| command.operation).collect();
     assert_eq!((operations, world.port.pairs), (vec![Operation::Compare, Operation::Write], 0));
 }
+
+#[test]
+fn a_half_that_is_aborted_takes_its_other_half_along_or_lets_it_go() {
+    for aborted in 0..2 {
+        let mut world = World::new();
+        let (mut admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
+        let (mut first, mut second) = (compare(4), write(4));
+        sgl(&mut first, 0x5a, 0, 4096);
+        sgl(&mut second, 0x5a, 0, 4096);
+        let cids = [io.submit(&mut world, first, &[]), io.submit(&mut world, second, &[])];
+        let asked = io.pump(&mut world);
+        assert_eq!(asked.len(), 2);
+        let mut abort = sqe(0x08, 0);
+        put(&mut abort, 10, 1 | (u32::from(cids[aborted]) << 16));
+        admin.submit(&mut world, abort, &[]);
+        io.connection.directory_changed(&mut world.context());
+        for pdu in &asked {
+            let Pdu::R2t { cid, ttag, .. } = pdu else { panic!("{pdu:?}") };
+            let data = io.h2cdata(*cid, *ttag, 0, &[0; 4096], true);
+            io.send(&mut world, &data);
+        }
+        let expected = [[(0, 0x07), FAILED], [SUCCESS, (0, 0x07)]][aborted];
+        assert_eq!(statuses(&io.pump(&mut world), &cids), expected.map(Some));
+        assert_eq!((block(&world, 4), world.port.live_tickets()), (None, 0));
+    }
+}
+
+#[test]
+fn a_first_half_that_is_aborted_while_it_waits_is_a_failed_one() {
+    let mut world = World::new();
+    let (mut admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
+    let cid = io.submit(&mut world, compare(4), &[0; 4096]);
+    let mut abort = sqe(0x08, 0);
+    put(&mut abort, 10, 1 | (u32::from(cid) << 16));
+    admin.submit(&mut world, abort, &[]);
+    io.connection.directory_changed(&mut world.context());
+    assert_eq!(statuses(&io.pump(&mut world), &[cid]), [Some((0, 0x07))]);
+    assert_eq!(run(&mut io, &mut world, &[(write(4), vec![7; 4096])]), [Some(FAILED)]);
+    assert_eq!(world.port.live_tickets(), 0);
+}
+
+#[test]
+fn a_queue_can_be_left_in_the_middle_of_a_pair() {
+    for asks in [true, false] {
+        let mut world = World::new();
+        let (_admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
+        let mut first = compare(4);
+        sgl(&mut first, if asks { 0x5a } else { 0x01 }, 0, 4096);
+        let first = io.submit(&mut world, first, if asks { &[] } else { &[0; 4096] });
+        let mut second = write(4);
+        sgl(&mut second, 0x5a, 0, 4096);
+        let second = io.submit(&mut world, second, &[]);
+        io.pump(&mut world);
+        let goodbye = io.submit(&mut world, sqe(0x7f, 0x08), &[]);
+        let answers = statuses(&io.pump(&mut world), &[first, second, goodbye]);
+        assert!(answers.iter().all(Option::is_some), "{answers:?}");
+        assert_eq!(answers[2], Some(SUCCESS));
+        assert_eq!((block(&world, 4), world.port.live_tickets()), (None, 0));
+    }
+}
