@@ -126,6 +126,29 @@ impl Shard {
         }
     }
 
+    /// Looks at all connections if the time of one of them has come.
+    fn meet_deadlines(&mut self, io: &mut Io) {
+        let now_ms = self.clock.now_ms;
+        if self.deadline_ms.is_none_or(|deadline_ms| deadline_ms > now_ms) {
+            return;
+        }
+        self.deadline_ms = None;
+        for at in 0..self.links.len() {
+            let due = self.with_link(at, |link, cx| {
+                let due = link.connection.deadline_ms().is_some_and(|deadline| deadline <= now_ms);
+                if due {
+                    link.connection.tick(cx);
+                }
+                due
+            });
+            if due == Some(true) {
+                self.mark(at);
+            }
+            self.close_if_stalled(io, at, now_ms);
+            self.note_deadline(at);
+        }
+    }
+
     /// Hands completions to their connections.
     fn deliver_completions(&mut self) {
         use holdfast_block::BlockPort;
@@ -210,6 +233,7 @@ impl Service for Shard {
     }
 
     fn turn(&mut self, io: &mut Io) {
+        self.set_time(io);
         self.serve(io);
         self.deliver_completions();
         self.flush(io);
@@ -227,25 +251,7 @@ impl Service for Shard {
 
     fn tick(&mut self, io: &mut Io) {
         self.set_time(io);
-        let now_ms = self.clock.now_ms;
-        if self.deadline_ms.is_none_or(|deadline_ms| deadline_ms > now_ms) {
-            return;
-        }
-        self.deadline_ms = None;
-        for at in 0..self.links.len() {
-            let due = self.with_link(at, |link, cx| {
-                let due = link.connection.deadline_ms().is_some_and(|deadline| deadline <= now_ms);
-                if due {
-                    link.connection.tick(cx);
-                }
-                due
-            });
-            if due == Some(true) {
-                self.mark(at);
-            }
-            self.close_if_stalled(io, at, now_ms);
-            self.note_deadline(at);
-        }
+        self.meet_deadlines(io);
     }
 
     fn keep_running(&self) -> bool {

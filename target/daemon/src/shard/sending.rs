@@ -1,7 +1,7 @@
 //! What leaves: batches, and the end of connections.
 
 use holdfast_block::{PoolId, TransmitSink};
-use holdfast_nvme::{Disposition, RESPONSES_PER_BATCH};
+use holdfast_nvme::Disposition;
 use holdfast_reactor::{Io, Refused, RegionId, SendBatch, SendProgress};
 
 use super::Shard;
@@ -51,13 +51,14 @@ impl Shard {
         }
     }
 
-    /// Sends full batches in the middle of a turn, so that the host goes on while the rest of its commands is looked at:
-    /// with everything in one send at the end of the turn, host and target would take turns instead of working both.
-    pub(super) fn send_full_batches(&mut self, io: &mut Io, at: usize) {
+    /// Sends in the middle of a turn, as long as at least so many responses are ready, so that the host goes on while others
+    /// are served: with everything in one send at the end of the turn, host and target would take turns instead of
+    /// working both.
+    pub(super) fn send_batches(&mut self, io: &mut Io, at: usize, least: usize) {
         while let Some(Some(link)) = self.links.get(at)
             && link.sending.is_none()
             && !link.closing
-            && link.connection.ready_responses() >= RESPONSES_PER_BATCH
+            && link.connection.ready_responses() >= least
         {
             let socket = link.socket;
             let Some(batch) = self.build_batch(at) else { return };

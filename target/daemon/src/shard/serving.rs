@@ -100,7 +100,11 @@ impl Shard {
         let Some((cost, freed, client)) = worked else { return self.fair.end(slice, 0, false) };
         self.mark(at);
         self.deliver_completions();
-        self.send_full_batches(io, at);
+        let worked_off =
+            self.links.get(at).and_then(Option::as_ref).is_some_and(|link| link.input.is_empty());
+        // With others to serve first, nothing comes soon that could go into the same send.
+        let least = if worked_off && self.fair.is_waiting() { 1 } else { RESPONSES_PER_BATCH };
+        self.send_batches(io, at, least);
         self.note_deadline(at);
         let more = self.links.get_mut(at).and_then(Option::as_mut).is_some_and(|link| {
             link.queued = link.wants_service();
