@@ -214,6 +214,11 @@ impl Controller {
         self.aborts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Connected I/O queues.
+    pub(crate) fn queue_count(&self) -> usize {
+        usize::try_from(self.queues.load(Acquire).count_ones()).unwrap_or(usize::MAX)
+    }
+
     pub(crate) fn has_queues(&self) -> bool {
         self.queues.load(Acquire) != 0
     }

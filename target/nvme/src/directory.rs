@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use holdfast_block::SubsystemId;
 
 use crate::controller::{Association, Controller};
-use crate::limits::CONTROLLERS_MAX;
+use crate::limits::{CONTROLLERS_MAX, HOST_CONNECTIONS_MAX};
 use crate::subsystem::SubsystemState;
 
 /// Where the target listens.
@@ -77,6 +77,13 @@ struct Inner {
     controllers: Vec<Arc<Controller>>,
     /// Of every subsystem that has had a controller. An administrator makes them, so they need no bound of ours.
     subsystems: BTreeMap<SubsystemId, Arc<SubsystemState>>,
+}
+
+impl Inner {
+    fn has_room(&self, hostnqn: &str) -> bool {
+        let own = self.controllers.iter().filter(|controller| controller.association.hostnqn == hostnqn);
+        own.map(|controller| 1 + controller.queue_count()).sum::<usize>() < HOST_CONNECTIONS_MAX
+    }
 }
 
 const SECONDS_PER_HOUR: u64 = 3600;
@@ -151,13 +158,14 @@ impl Directory {
         &self.config
     }
 
-    /// Makes a controller with a fresh CNTLID. `None`: there are too many, or `associate` declines.
+    /// Makes a controller with a fresh CNTLID for a host. `None`: there are too many, or `associate` declines.
     pub(crate) fn create(
         &self,
+        hostnqn: &str,
         associate: impl FnOnce(u16) -> Option<Association>,
     ) -> Option<Arc<Controller>> {
         let mut inner = self.lock();
-        if inner.controllers.len() >= CONTROLLERS_MAX {
+        if inner.controllers.len() >= CONTROLLERS_MAX || !inner.has_room(hostnqn) {
             return None;
         }
         let mut cntlid = inner.last_cntlid;
@@ -175,6 +183,11 @@ impl Directory {
         inner.last_cntlid = cntlid;
         inner.controllers.push(Arc::clone(&controller));
         Some(controller)
+    }
+
+    /// Whether this host may have one more connection.
+    pub(crate) fn has_room(&self, hostnqn: &str) -> bool {
+        self.lock().has_room(hostnqn)
     }
 
     /// The controller with this CNTLID.

@@ -105,6 +105,10 @@ pub(crate) const CHANGED_NAMESPACES_MAX: usize = 1024;
 /// Most controllers of all subsystems at once, as many as there may be sessions.
 pub(crate) const CONTROLLERS_MAX: usize = 4096;
 
+/// Most connections of one host, admin queues counted: a large host with a queue per core on each of several paths to several
+/// subsystems. One that asks for more is told to try again later, so that it leaves room for others.
+pub(crate) const HOST_CONNECTIONS_MAX: usize = 1024;
+
 /// CAP.TO and CRTO: units of 500 ms within which a controller is ready. It is at once.
 pub(crate) const READY_TIMEOUT: u8 = 20;
 

@@ -132,7 +132,7 @@ impl Asked<'_> {
         }
         if self.subnqn == DISCOVERY_NQN {
             // Discovery wants no Host Identifier: it associates nobody with anything.
-            let created = cx.directory.create(|_| Some(self.association(None)));
+            let created = cx.directory.create(self.hostnqn, |_| Some(self.association(None)));
             return created.ok_or(Status::CONNECT_CONTROLLER_BUSY.into());
         }
         let subsystem = cx.exports.subsystem_by_nqn(self.subnqn).ok_or(bad_data(offset::SUBNQN))?;
@@ -147,7 +147,7 @@ impl Asked<'_> {
         let identity = Identity::Nqn(self.hostnqn.to_owned());
         let host = cx.hosts.resolve(cx.exports, &identity);
         let host = cx.exports.canonical(host.ok_or(Refused::from(Status::CONNECT_CONTROLLER_BUSY))?);
-        let created = cx.directory.create(|cntlid| {
+        let created = cx.directory.create(self.hostnqn, |cntlid| {
             let session = cx.sessions.open(SessionRequest {
                 host,
                 transport: Transport::NvmeTcp,
@@ -192,6 +192,9 @@ impl Asked<'_> {
             return Err(bad_data(offset::HOSTID));
         }
         let session = controller.session().cloned().ok_or(bad_field(offset::QID))?;
+        if !cx.directory.has_room(self.hostnqn) {
+            return Err(Status::CONNECT_CONTROLLER_BUSY.into());
+        }
         let epoch = controller.connect_queue(qid).map_err(|refused| match refused {
             QueueRefused::InUse => Refused::from(Status::COMMAND_SEQUENCE),
             QueueRefused::NotReady | QueueRefused::Beyond => bad_field(offset::QID),

@@ -396,3 +396,39 @@ fn the_submission_queue_head_moves_and_wraps() {
         assert_eq!(pair[1], (pair[0] + 1) % 32);
     }
 }
+
+#[test]
+fn a_host_with_a_thousand_connections_is_told_to_try_again_and_others_are_served() {
+    const CONTROLLERS: u64 = 16;
+    const QUEUES: u16 = 63;
+    let mut world = World::new();
+    let mut controllers = Vec::new();
+    for id in 0..CONTROLLERS {
+        controllers.push(Host::admin(&mut world, id * 100, PLAIN_HOST, SUBNQN));
+    }
+    let connect = |world: &mut World, qid: u16, cntlid: u16, hostnqn: &str| {
+        let mut host = Host::new(world, 5000);
+        host.initialize(world, false, false);
+        let data = Host::connect_data(cntlid, SUBNQN, hostnqn);
+        let (status, _, _) = host.run(world, Host::connect_sqe(qid, 31, 0), &data);
+        (host, status)
+    };
+    let mut queues = Vec::new();
+    for (_, cntlid) in &controllers {
+        for qid in 1..=QUEUES {
+            let (queue, status) = connect(&mut world, qid, *cntlid, PLAIN_HOST);
+            assert_eq!(status, 0);
+            queues.push(queue);
+        }
+    }
+    assert_eq!(controllers.len() + queues.len(), 1024);
+    // Controller Busy, and the host may try again.
+    let cntlid = controllers[0].1;
+    for (qid, cntlid) in [(64, cntlid), (0, 0xffff)] {
+        let (_, status) = connect(&mut world, qid, cntlid, PLAIN_HOST);
+        assert_eq!((code(status), dnr(status)), ((1, 0x81), false), "queue {qid}");
+    }
+    assert_eq!(connect(&mut world, 0, 0xffff, PI_HOST).1, 0);
+    queues.pop().unwrap().close(&mut world);
+    assert_eq!(connect(&mut world, 64, cntlid, PLAIN_HOST).1, 0);
+}
