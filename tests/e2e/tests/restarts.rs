@@ -7,13 +7,18 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use holdfast_e2e::{Appliance, HostIdentity, Plane, Share, View, counter, eventually};
 use holdfast_testkit::pi::{PiFormat, Tags};
-use holdfast_testkit::{Error, Io, Options, Session};
+use holdfast_testkit::{Error, Io, LogPage, Options, Session};
 use serde_json::Value;
 
 const BLOCK_BYTES: usize = 4096;
 const WIRE_BYTES: usize = BLOCK_BYTES + 8;
 const BLOCKS: u32 = 16;
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// Types of persistent events.
+const SNAPSHOT: u8 = 0x01;
+const POWER_ON: u8 = 0x04;
+const HARDWARE_ERROR: u8 = 0x05;
 
 fn blocks(seed: u8) -> Vec<u8> {
     let data = vec![seed; BLOCK_BYTES * 16];
@@ -61,6 +66,41 @@ fn blocks_tuples_and_counters_survive_a_kill_of_the_target() -> Result<()> {
         again.close()?;
     }
     eventually(LIMIT, "the counters after the kill", written)?;
+    appliance.stop()
+}
+
+/// The events of a subsystem, newest first, and how often the target says that it has started. Base 2.1 §5.1.12.1.14
+/// "Persistent Event (Log Page Identifier 0Dh)".
+fn persistent_events(session: &mut Session) -> Result<(Vec<u8>, u8)> {
+    let establish_and_read = LogPage::new(0x0d, 64 * 1024).lsp(1);
+    let page = session.admin().log_page(&establish_and_read)?.ok()?.data;
+    let byte = |at: usize| page.get(at).copied().context("the page is short");
+    let (mut types, mut at) = (Vec::new(), 512);
+    for _ in 0..u32::from_le_bytes([byte(4)?, byte(5)?, byte(6)?, byte(7)?]) {
+        types.push(byte(at)?);
+        at += 3
+            + usize::from(byte(at + 2)?)
+            + usize::from(u16::from_le_bytes([byte(at + 22)?, byte(at + 23)?]));
+    }
+    Ok((types, byte(44)?))
+}
+
+#[test]
+fn persistent_events_survive_a_kill_of_the_target() -> Result<()> {
+    let (appliance, host, share) = start("kept_events")?;
+    let mut session = connect(&appliance, &host, &share)?;
+    let refused = session.io(1).write(1, &checked(), &vec![0x55; WIRE_BYTES * 16])?.status();
+    ensure!(refused.is(2, 0x82), "{refused}");
+    let (types, starts) = persistent_events(&mut session)?;
+    ensure!(types == [SNAPSHOT, HARDWARE_ERROR, POWER_ON] && starts == 1, "{types:x?}, {starts} starts");
+    // As with the counters, the kill may take what is younger than a second.
+    std::thread::sleep(Duration::from_millis(1500));
+    appliance.kill(Plane::Data)?;
+    let mut again = connect(&appliance, &host, &share)?;
+    let (types, starts) = persistent_events(&mut again)?;
+    let kept = [SNAPSHOT, POWER_ON, SNAPSHOT, HARDWARE_ERROR, POWER_ON];
+    ensure!(types == kept && starts == 2, "{types:x?}, {starts} starts");
+    again.close()?;
     appliance.stop()
 }
 
