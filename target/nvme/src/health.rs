@@ -42,8 +42,8 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// Counts a command that has succeeded. NVM Command Set 1.1 §1.4.2: data is read by Compare, Read and Verify; Compare and
-    /// Read are host reads; Write is a host write.
+    /// Counts a command that has succeeded. NVM Command Set 1.1 §1.4.2: data is read by Compare, Read and Verify and written by
+    /// Copy and Write; Compare, Copy and Read are host reads, Copy and Write host writes.
     pub(crate) fn done(&self, operation: Operation, data_len_bytes: u64) {
         let units = data_len_bytes / DATA_UNIT_LEN;
         match operation {
@@ -56,12 +56,16 @@ impl Traffic {
                 self.write_commands.add(1);
                 self.units_written.add(units);
             }
-            Operation::WriteZeroes
+            Operation::CopyTarget => {
+                self.read_commands.add(1);
+                self.write_commands.add(1);
+                self.units_written.add(units);
+            }
+            Operation::CopySource
+            | Operation::WriteZeroes
             | Operation::WriteUncorrectable
             | Operation::Deallocate
-            | Operation::Flush
-            | Operation::CopySource
-            | Operation::CopyTarget => {}
+            | Operation::Flush => {}
         }
     }
 

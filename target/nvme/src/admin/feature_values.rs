@@ -1,6 +1,7 @@
 //! Values of the features that have the scope of the controller. Base 2.1 §5.1.25.1 "Feature Specific Information".
 
 use crate::limits::TEMPERATURE_KELVIN;
+use crate::wire::identify::COPY_FORMATS;
 
 /// Bytes of the Timestamp data structure.
 pub(super) const TIMESTAMP_LEN: usize = 8;
@@ -20,6 +21,8 @@ const ASYNC_EVENTS_IO: u32 = 0x3f | (1 << 8);
 const ASYNC_EVENTS_DISCOVERY: u32 = 1 << 31;
 /// Timestamp Origin, in bits 3:1 of byte 6: set by the host.
 const ORIGIN_SET: u8 = 0b001 << 1;
+/// Descriptor formats of Copy that are there once the host has enabled them: those that name a source namespace.
+const COPY_FORMATS_ENABLED_BY_HOST: u16 = COPY_FORMATS & 0b1_1100;
 /// A timestamp has 48 bits.
 const TIMESTAMP_MASK: u64 = (1 << 48) - 1;
 
@@ -115,15 +118,17 @@ impl Features {
         self.host_behavior
     }
 
-    /// Sets Host Behavior Support; gives LBAFEE. `None`: a value that is reserved. Copy descriptor formats may be enabled that
-    /// are not supported.
-    pub(super) fn set_host_behavior(&mut self, behavior: [u8; 8]) -> Option<bool> {
-        let [retry, telemetry, extended_formats, dispersed, ..] = behavior;
-        if [retry, telemetry, extended_formats, dispersed].iter().any(|value| *value > 1) {
+    /// Sets Host Behavior Support; gives LBAFEE and CDFE. `None`: a value that is reserved, or a descriptor format of Copy that
+    /// there is not, or that needs no enabling.
+    pub(super) fn set_host_behavior(&mut self, behavior: [u8; 8]) -> Option<(bool, u16)> {
+        let [retry, telemetry, extended_formats, dispersed, copy_low, copy_high, ..] = behavior;
+        let copy_formats = u16::from_le_bytes([copy_low, copy_high]);
+        let known = [retry, telemetry, extended_formats, dispersed].iter().all(|value| *value <= 1);
+        if !known || copy_formats & !COPY_FORMATS_ENABLED_BY_HOST != 0 {
             return None;
         }
         self.host_behavior = behavior;
-        Some(extended_formats == 1)
+        Some((extended_formats == 1, copy_formats))
     }
 
     /// The Timestamp data structure: the time, and whether a host has set it.

@@ -251,10 +251,10 @@ pub(super) fn set_with_data<P: BlockPort>(
         let moment = Moment::now(cx, queue.controller.cntlid);
         queue.controller.subsystem.timestamp_changed(moment, previous, since_reset_ms);
     } else {
-        let extended_formats = queue.features.set_host_behavior(head).ok_or(Status::INVALID_FIELD)?;
+        let set = queue.features.set_host_behavior(head);
+        let (extended_formats, copy_formats) = set.ok_or(Status::INVALID_FIELD)?;
         queue.controller.set_extended_formats(extended_formats);
-        let [_, _, _, _, copy_low, copy_high, ..] = head;
-        queue.controller.set_copy_formats(u16::from_le_bytes([copy_low, copy_high]));
+        queue.controller.set_copy_formats(copy_formats);
     }
     Ok(AdminPlan::Done(0))
 }

@@ -278,3 +278,14 @@ fn a_copy_that_waits_for_room_can_be_aborted() {
     assert_eq!(answers.len(), 3, "data and response of {reader}, and the other's response: {answers:?}");
     assert_eq!(world.port.live_tickets(), 0);
 }
+
+#[test]
+fn a_copy_is_one_host_read_and_one_host_write() {
+    let mut world = World::new();
+    let (mut admin, mut io) = enabled(&mut world, PLAIN_HOST);
+    let (sqe, data) = copy(PLAIN_NSID, 1024, 0, 0, &[range(0, 100), range(200, 25)]);
+    assert_eq!(io.run(&mut world, sqe, &data).0, 0);
+    let page = crate::asking::log(&mut admin, &mut world, 2, 0, 512).unwrap();
+    let counts = [32, 48, 64, 80].map(|at| crate::asking::long(&page, at));
+    assert_eq!(counts, [0, 1, 1, 1], "1,000 units written; what Copy reads counts as no units read");
+}

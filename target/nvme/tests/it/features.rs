@@ -197,3 +197,18 @@ fn a_warning_that_was_there_before_is_told_when_it_is_asked_for() {
     let answers = admin.pump(&mut world);
     let [Pdu::Response { status: 0, result: 0x0002_0101, .. }] = answers[..] else { panic!("{answers:?}") };
 }
+
+#[test]
+fn only_copy_formats_with_a_source_namespace_are_enabled() {
+    let mut world = World::new();
+    let (mut admin, _) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
+    let mut set = sqe(0x09, 0);
+    put(&mut set, 10, 0x16);
+    let mut data = vec![0; 512];
+    for format in 0..16_usize {
+        (data[4], data[5]) = (0, 0);
+        data[4 + format / 8] = 1 << (format % 8);
+        let expected = if matches!(format, 2 | 3) { (0, 0) } else { (0, 0x02) };
+        assert_eq!(code(admin.run(&mut world, set, &data).0), expected, "format {format:x}h");
+    }
+}
