@@ -478,3 +478,6 @@ impl BlockPort for Router {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
