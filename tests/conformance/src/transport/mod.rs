@@ -1,6 +1,10 @@
 //! NVMe/TCP itself. NVM Express NVMe over TCP Transport 1.1 §3 "Transport Binding".
 
-use crate::Case;
+use anyhow::Result;
+use holdfast_testkit::wire::R2t;
+use holdfast_testkit::{Options, Session};
+
+use crate::{Case, Lab};
 
 mod alignment;
 mod c2h_data;
@@ -42,4 +46,12 @@ mod field {
     pub(super) const TTAG: u32 = 10;
     pub(super) const DATAO: u32 = 12;
     pub(super) const DATAL: u32 = 16;
+}
+
+/// A session on the standard volume whose write of `data` at `slba` has been answered by an R2T that nobody answers yet.
+///
+/// # Errors
+/// When it does not come to that.
+pub(crate) fn held_write(lab: &mut Lab, slba: u64, data: Vec<u8>) -> Result<(Session, u16, R2t)> {
+    r2t::held(lab, Options::default(), slba, data)
 }
