@@ -35,6 +35,8 @@ pub(crate) struct Controller {
     /// What its queues have moved, and what has failed.
     pub(crate) health: Health,
     ready: AtomicBool,
+    /// Ready, and no shutdown has begun: other commands than Fabrics ones are carried out.
+    serving: AtomicBool,
     /// Goes up when the I/O queues end: a queue belongs to the epoch in which it was connected.
     epoch: AtomicU32,
     /// Connected I/O queues, QID 1 in bit 0.
@@ -93,6 +95,7 @@ impl Controller {
             subsystem,
             health: Health::default(),
             ready: AtomicBool::new(false),
+            serving: AtomicBool::new(false),
             epoch: AtomicU32::new(0),
             queues: AtomicU64::new(0),
             queues_granted: AtomicU16::new(IO_QUEUES_MAX),
@@ -117,13 +120,26 @@ impl Controller {
         self.ready.load(Relaxed)
     }
 
+    /// Whether commands other than Fabrics ones are carried out. Base 2.1 §3.6.2 "Message-based Controller Shutdown (Fabrics)":
+    /// not from the beginning of a shutdown to the next reset.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.serving.load(Relaxed)
+    }
+
     pub(crate) fn enable(&self) {
         self.ready.store(true, Release);
+        self.serving.store(true, Release);
+    }
+
+    /// A shutdown has begun.
+    pub(crate) fn stop_serving(&self) {
+        self.serving.store(false, Release);
     }
 
     /// Controller reset, or the end of the association: all I/O queues of this epoch end.
     pub(crate) fn end_queues(&self) {
         self.ready.store(false, Release);
+        self.serving.store(false, Release);
         self.epoch.fetch_add(1, AcqRel);
         self.queues.store(0, Release);
         self.queues_granted.store(IO_QUEUES_MAX, Relaxed);
@@ -150,7 +166,7 @@ impl Controller {
     /// Takes an I/O queue number; gives the epoch that the queue belongs to.
     pub(crate) fn connect_queue(&self, qid: u16) -> Result<u32, QueueRefused> {
         let epoch = self.epoch();
-        if !self.is_ready() || !self.entry_sizes_fit.load(Relaxed) {
+        if !self.is_serving() || !self.entry_sizes_fit.load(Relaxed) {
             return Err(QueueRefused::NotReady);
         }
         if qid == 0 || qid > self.queues_granted.load(Relaxed) {
@@ -294,6 +310,20 @@ mod tests {
         controller.disconnect_queue(1, 0);
         assert_eq!(controller.connect_queue(1), Ok(0));
         assert_eq!(controller.connect_queue(IO_QUEUES_MAX + 1), Err(QueueRefused::Beyond));
+    }
+
+    #[test]
+    fn a_controller_that_shuts_down_stays_ready_and_serves_nobody() {
+        let controller = controller();
+        controller.enable();
+        controller.set_entry_sizes_fit(true);
+        assert!(controller.is_serving());
+        controller.stop_serving();
+        assert!(controller.is_ready() && !controller.is_serving());
+        assert_eq!(controller.connect_queue(1), Err(QueueRefused::NotReady));
+        controller.end_queues();
+        controller.enable();
+        assert!(controller.is_serving());
     }
 
     #[test]

@@ -67,9 +67,9 @@ pub(crate) const BLOCK_COST: u64 = 512;
 /// A peer that has not come as far as a successful Connect after this time is to be disconnected.
 pub const HALF_OPEN_MS: u64 = 15_000;
 
-/// A discovery controller without keep-alive ends after this time without a command. Base 2.1 asks for at least
-/// two minutes.
-pub(crate) const DISCOVERY_IDLE_MS: u64 = 150_000;
+/// A controller whose keep-alive timer does not run (it is not enabled, or shut down, or of a discovery service whose host
+/// set none) ends after this time without a command. Base 2.1 §3.6.2 and §3.1.3.3 ask for at least two minutes.
+pub(crate) const IDLE_MS: u64 = 150_000;
 
 /// KAS: granularity of the keep-alive timer in units of 100 ms.
 pub(crate) const KEEP_ALIVE_GRANULARITY: u16 = 10;

@@ -55,6 +55,7 @@ impl Status {
     pub(crate) const DATA_SGL_LENGTH: Status = fatal(GENERIC, 0x0f).at(32);
     pub(crate) const SGL_DESCRIPTOR_TYPE: Status = fatal(GENERIC, 0x11).at(39);
     pub(crate) const SGL_OFFSET: Status = fatal(GENERIC, 0x16).at(24);
+    pub(crate) const KEEP_ALIVE_TIMEOUT_INVALID: Status = fatal(GENERIC, 0x1a);
     pub(crate) const COMMAND_INTERRUPTED: Status = again(GENERIC, 0x21);
     pub(crate) const TRANSIENT_TRANSPORT: Status = again(GENERIC, 0x22);
     pub(crate) const LBA_OUT_OF_RANGE: Status = fatal(GENERIC, 0x80).at(40);

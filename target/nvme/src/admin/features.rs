@@ -228,6 +228,10 @@ pub(super) fn set<P: BlockPort>(
             queue.features.set_async_events(value, queue.controller.is_discovery());
             queue.look_at_temperature();
         }
+        // NVMe/TCP 1.1 §3.4 "Keep Alive Model" requires the timer, so that Base 2.1 §3.9.1 does not let it be switched off.
+        fid::KEEP_ALIVE_TIMER if value == 0 => {
+            return Err(Status::KEEP_ALIVE_TIMEOUT_INVALID.at(at::DWORD_11));
+        }
         fid::KEEP_ALIVE_TIMER => queue.keep_alive.set(value, cx.now_ms),
         fid::TIMESTAMP => return Ok(AdminPlan::Collect { len: TIMESTAMP_LEN }),
         fid::HOST_BEHAVIOR => return Ok(AdminPlan::Collect { len: HOST_BEHAVIOR_LEN }),

@@ -6,6 +6,7 @@ mod features;
 mod identify;
 mod identify_controller;
 mod identify_namespace;
+mod keep_alive;
 mod log_effects;
 mod log_events;
 mod log_health;
@@ -19,7 +20,6 @@ use holdfast_block::{BlockPort, VolumeId};
 use crate::connection::Context;
 use crate::controller::Controller;
 use crate::fabrics::properties::Properties;
-use crate::limits::{DISCOVERY_IDLE_MS, KEEP_ALIVE_GRANULARITY_MS};
 use crate::namespaces::access;
 use crate::status::Status;
 use crate::subsystem::Moment;
@@ -27,6 +27,7 @@ use crate::wire::sqe::Sqe;
 
 use events::{Event, Events};
 use feature_values::Features;
+use keep_alive::KeepAlive;
 use log_events::EventReport;
 
 /// Opcodes.
@@ -61,54 +62,6 @@ pub(crate) struct AdminQueue {
 enum Known {
     Namespaces(Vec<(u32, VolumeId, u64)>),
     Subsystems(Vec<String>),
-}
-
-/// The keep-alive timer. Base 2.1 §3.9 "Keep Alive".
-#[derive(Debug)]
-pub(crate) struct KeepAlive {
-    /// As the host set it; 0: none.
-    kato_ms: u64,
-    deadline_ms: Option<u64>,
-    discovery: bool,
-}
-
-impl KeepAlive {
-    fn new(discovery: bool, kato_ms: u32, now_ms: u64) -> KeepAlive {
-        let mut timer = KeepAlive { kato_ms: 0, deadline_ms: None, discovery };
-        timer.set(kato_ms, now_ms);
-        timer
-    }
-
-    /// KATO, in milliseconds; rounded up to the granularity.
-    pub(crate) fn set(&mut self, kato_ms: u32, now_ms: u64) {
-        self.kato_ms = u64::from(kato_ms).next_multiple_of(KEEP_ALIVE_GRANULARITY_MS);
-        self.restart(now_ms);
-    }
-
-    /// A Keep Alive came.
-    pub(crate) fn restart(&mut self, now_ms: u64) {
-        let time_out_ms = match (self.kato_ms, self.discovery) {
-            (0, false) => None,
-            (0, true) => Some(DISCOVERY_IDLE_MS),
-            (kato_ms, _) => Some(kato_ms),
-        };
-        self.deadline_ms = time_out_ms.map(|time_out_ms| now_ms.saturating_add(time_out_ms));
-    }
-
-    /// A command came that is no Keep Alive: without a timer of the host's it is a sign of life all the same.
-    fn command_came(&mut self, now_ms: u64) {
-        if self.kato_ms == 0 {
-            self.restart(now_ms);
-        }
-    }
-
-    pub(crate) fn kato_ms(&self) -> u32 {
-        u32::try_from(self.kato_ms).unwrap_or(u32::MAX)
-    }
-
-    pub(crate) fn deadline_ms(&self) -> Option<u64> {
-        self.deadline_ms
-    }
 }
 
 /// What to do with an admin command.
@@ -261,31 +214,5 @@ fn known<P: BlockPort>(cx: &Context<'_, P>, controller: &Controller) -> Known {
             let visible = crate::discovery::visible_to(cx.exports, &controller.association.hostnqn);
             Known::Subsystems(visible.map(|subsystem| subsystem.nqn.clone()).collect())
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keep_alive_rounds_up_and_restarts() {
-        let mut timer = KeepAlive::new(false, 1_500, 100);
-        assert_eq!(timer.kato_ms(), 2_000);
-        assert_eq!(timer.deadline_ms(), Some(2_100));
-        timer.command_came(500);
-        assert_eq!(timer.deadline_ms(), Some(2_100), "only Keep Alive counts");
-        timer.restart(500);
-        assert_eq!(timer.deadline_ms(), Some(2_500));
-        timer.set(0, 600);
-        assert_eq!(timer.deadline_ms(), None);
-    }
-
-    #[test]
-    fn a_discovery_controller_without_a_timer_ends_when_idle() {
-        let mut timer = KeepAlive::new(true, 0, 0);
-        assert_eq!(timer.deadline_ms(), Some(DISCOVERY_IDLE_MS));
-        timer.command_came(10);
-        assert_eq!(timer.deadline_ms(), Some(DISCOVERY_IDLE_MS + 10));
     }
 }

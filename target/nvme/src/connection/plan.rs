@@ -57,12 +57,12 @@ impl Connection {
             return Ok(self.plan_fabrics(cx, sqe)?);
         }
         let origin = self.origin(id);
-        let ready = match &self.role {
+        let serving = match &self.role {
             Role::None => false,
-            Role::Admin(queue) => queue.controller.is_ready(),
-            Role::Io(queue) => queue.controller.is_ready(),
+            Role::Admin(queue) => queue.controller.is_serving(),
+            Role::Io(queue) => queue.controller.is_serving(),
         };
-        if !ready {
+        if !serving {
             return Err(Status::COMMAND_SEQUENCE.into());
         }
         if sqe.has_reserved_fuse() || !sqe.uses_sgl() {
@@ -135,9 +135,11 @@ impl Connection {
             (fctype::CONNECT, Role::None) => Ok(Plan::Collect { len: CONNECT_DATA_LEN }),
             (fctype::CONNECT, _) | (_, Role::None) => Err(Status::COMMAND_SEQUENCE),
             (fctype::PROPERTY_GET, Role::Admin(queue)) => {
+                queue.keep_alive.command_came(cx.now_ms);
                 Ok(Plan::Done(properties::get(queue, &PropertyFields::of(sqe))?))
             }
             (fctype::PROPERTY_SET, Role::Admin(queue)) => {
+                queue.keep_alive.command_came(cx.now_ms);
                 let effects = queue.properties.set(&PropertyFields::of(sqe))?;
                 Ok(self.property_set(cx, effects))
             }
@@ -148,13 +150,8 @@ impl Connection {
                 Ok(Plan::Disconnect)
             }
             (fctype::DISCONNECT, Role::Admin(_)) => Err(Status::INVALID_QUEUE_TYPE),
-            (
-                fctype::PROPERTY_GET
-                | fctype::PROPERTY_SET
-                | fctype::AUTHENTICATION_SEND
-                | fctype::AUTHENTICATION_RECEIVE,
-                _,
-            ) => Err(Status::INVALID_OPCODE),
+            (fctype::AUTHENTICATION_SEND | fctype::AUTHENTICATION_RECEIVE, _) => Err(Status::INVALID_OPCODE),
+            // §6 "Fabrics Command Set": also what is for the other kind of queue.
             _ => Err(Status::INVALID_FIELD),
         }
     }
@@ -169,6 +166,11 @@ impl Connection {
         if effects.enable {
             queue.controller.enable();
         }
+        if effects.shut_down {
+            queue.controller.stop_serving();
+        }
+        let timed = queue.controller.is_serving();
+        queue.keep_alive.activate(timed, cx.now_ms);
         if !effects.shut_down {
             return Plan::Done(0);
         }

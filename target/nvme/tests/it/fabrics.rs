@@ -228,8 +228,8 @@ fn fabrics_commands_belong_to_their_queues() {
     let mut world = World::new();
     let (mut admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
     for (fctype, on_admin, on_io) in [
-        (0x00, None, Some((0, 0x01))),
-        (0x04, None, Some((0, 0x01))),
+        (0x00, None, Some((0, 0x02))),
+        (0x04, None, Some((0, 0x02))),
         (0x05, Some((0, 0x01)), Some((0, 0x01))),
         (0x06, Some((0, 0x01)), Some((0, 0x01))),
         (0x02, Some((0, 0x02)), Some((0, 0x02))),

@@ -127,8 +127,10 @@ fn only_error_recovery_belongs_to_a_namespace() {
         assert_eq!(feature_of(&mut admin, &mut world, get, PLAIN_NSID, id, 0).0, 0);
         assert_eq!(code(feature_of(&mut admin, &mut world, get, 5000, id, 0).0), (0, 0x0b));
         assert_eq!(code(feature_of(&mut admin, &mut world, set, 5000, id, 0).0), (0, 0x0b));
-        assert_eq!(feature_of(&mut admin, &mut world, set, u32::MAX, id, 0).0, 0);
+        let value = if id == 0x0f { 120_000 } else { 0 };
+        assert_eq!(feature_of(&mut admin, &mut world, set, u32::MAX, id, value).0, 0);
     }
+    assert_eq!(code(feature_of(&mut admin, &mut world, set, 0, 0x0f, 0).0), (0, 0x1a), "no timer");
     assert_eq!(feature_of(&mut admin, &mut world, get, 0, 0x305, 0), (0, 0b110));
     assert_eq!(feature_of(&mut admin, &mut world, set, PLAIN_NSID, 0x05, 9).0, 0);
     assert_eq!(feature_of(&mut admin, &mut world, get, PLAIN_NSID, 0x05, 0), (0, 9));
