@@ -221,6 +221,19 @@ impl Lab {
         self.share_named(&format!("fresh{}", self.made), format)
     }
 
+    /// Adds a volume of this format to a subsystem, as namespace `nsid`; gives the volume's name.
+    ///
+    /// # Errors
+    /// When the API refuses.
+    pub fn add_namespace(&mut self, share: &Share, nsid: u32, format: Format) -> Result<String> {
+        self.made = self.made.saturating_add(1);
+        let volume = format!("{}-added{}", self.prefix, self.made);
+        self.make_volume(&volume, format)?;
+        let path = format!("/subsystems/{}/namespaces", share.name);
+        self.rest.post(&path, &json!({"volume": volume, "nsid": nsid}))?;
+        Ok(volume)
+    }
+
     /// The NQN of host `name`, which is registered if it was not yet, but may use nothing yet.
     ///
     /// # Errors
@@ -366,6 +379,16 @@ impl Lab {
             return Ok(share.clone());
         }
         let full = format!("{}-{name}", self.prefix);
+        self.make_volume(&full, format)?;
+        let subsystem = self.rest.post("/subsystems", &json!({"name": full}))?;
+        self.rest.post(&format!("/subsystems/{full}/namespaces"), &json!({"volume": full, "nsid": 1}))?;
+        let nqn = subsystem.get("nqn").and_then(Value::as_str).context("no nqn")?.to_owned();
+        let share = Share { name: full, nqn, format };
+        self.shares.insert(name.to_owned(), share.clone());
+        Ok(share)
+    }
+
+    fn make_volume(&self, name: &str, format: Format) -> Result<()> {
         let Format { block_size, pi_type, guard, storage_tag_bits } = format;
         let mut pi = json!({"type": pi_type, "guard": guard.word()});
         if storage_tag_bits > 0
@@ -375,13 +398,8 @@ impl Lab {
         }
         self.rest.post(
             "/volumes",
-            &json!({"name": full, "pool": "ram", "size_bytes": VOLUME_BYTES, "block_size": block_size, "pi": pi}),
+            &json!({"name": name, "pool": "ram", "size_bytes": VOLUME_BYTES, "block_size": block_size, "pi": pi}),
         )?;
-        let subsystem = self.rest.post("/subsystems", &json!({"name": full}))?;
-        self.rest.post(&format!("/subsystems/{full}/namespaces"), &json!({"volume": full, "nsid": 1}))?;
-        let nqn = subsystem.get("nqn").and_then(Value::as_str).context("no nqn")?.to_owned();
-        let share = Share { name: full, nqn, format };
-        self.shares.insert(name.to_owned(), share.clone());
-        Ok(share)
+        Ok(())
     }
 }

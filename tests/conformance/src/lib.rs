@@ -17,6 +17,7 @@ pub mod check;
 pub mod events;
 pub mod fabrics;
 pub mod features;
+mod fields;
 mod lab;
 pub mod logs;
 pub mod nvm;
