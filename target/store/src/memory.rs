@@ -23,6 +23,7 @@
 //! space is lost between volumes, and an overwrite in a full pool finds a fresh slot. The price is memory
 //! beyond the capacity, bounded by the layout, for free slots between slots in use: see `alloc`.
 
+mod ahead;
 mod alloc;
 mod jobs;
 mod layout;

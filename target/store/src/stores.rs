@@ -11,11 +11,20 @@ use holdfast_block::{
 use crate::memory::VolumeIndex;
 use crate::{MemoryPool, PoolError, PoolMemory, VolumeSpec, VolumeState};
 
-/// The pools of one core. Operations on memory pools complete at once, but for deallocations of large ranges;
-/// all completions are taken with [`Store::poll`].
+/// Bytes of blocks that are asked for before the operations on them are carried out: well within a second-level
+/// cache, since more would push out what came first.
+const BYTES_AHEAD_MAX: usize = 256 << 10;
+
+/// The pools of one core. Operations on memory pools are carried out by [`Store::poll`], in the order in which they
+/// were submitted, and complete there, but for deallocations of large ranges.
 ///
 /// [`Store::poll`] works on what is left only when it has no completion to give, one slice a call. A caller that
 /// is about to sleep asks [`Stores::has_work`] first.
+///
+/// A block costs some four cache misses, one after the other: its word in the map, then its slot's state, record
+/// and data. So that the processor does not wait for each, an operation asks for the words of the map when
+/// it is submitted, and for what they point to when the next one is submitted; when its turn comes, all of it
+/// is near. Commands arrive many at a time, and what is done for each of them takes longer than its misses.
 #[derive(Debug)]
 pub struct Stores<M> {
     pools: Vec<Placed<M>>,
@@ -23,6 +32,12 @@ pub struct Stores<M> {
     index: Vec<(VolumeId, Place)>,
     /// The volume that was asked for last: several questions are asked for each block of an I/O.
     last: Cell<Option<(VolumeId, Place)>>,
+    /// Submitted, in order.
+    waiting: VecDeque<StoreOp>,
+    /// How many of those, from the first on, have been looked up in the map.
+    looked_up: usize,
+    /// Bytes of blocks that may still be asked for before all that waits has been carried out.
+    bytes_ahead: usize,
     done: VecDeque<StoreDone>,
 }
 
@@ -47,7 +62,15 @@ impl<M: PoolMemory> Default for Stores<M> {
 impl<M: PoolMemory> Stores<M> {
     /// No pool yet.
     pub fn new() -> Self {
-        Stores { pools: Vec::new(), index: Vec::new(), last: Cell::new(None), done: VecDeque::new() }
+        Stores {
+            pools: Vec::new(),
+            index: Vec::new(),
+            last: Cell::new(None),
+            waiting: VecDeque::new(),
+            looked_up: 0,
+            bytes_ahead: BYTES_AHEAD_MAX,
+            done: VecDeque::new(),
+        }
     }
 
     /// Takes a pool in. `region` is what [`Location`]s in it will say.
@@ -126,7 +149,7 @@ impl<M: PoolMemory> Stores<M> {
 
     /// Whether [`Store::poll`] has anything to give or to do.
     pub fn has_work(&self) -> bool {
-        !self.done.is_empty() || self.pools().any(MemoryPool::has_work)
+        !self.done.is_empty() || !self.waiting.is_empty() || self.pools().any(MemoryPool::has_work)
     }
 
     fn reindex(&mut self) {
@@ -162,6 +185,76 @@ impl<M: PoolMemory> Stores<M> {
         Some((&mut self.pools.get_mut(pool)?.pool, volume))
     }
 
+    /// Asks for the words of the map that an operation will look at.
+    fn prefetch_map(&self, op: &StoreOp) {
+        let (volume, lba, blocks) = match op {
+            StoreOp::Read { volume, lba, blocks, .. } => (*volume, *lba, blocks.as_usize()),
+            StoreOp::Publish { volume, lba, slots, .. } => (*volume, *lba, slots.len()),
+            StoreOp::Deallocate { .. } | StoreOp::Flush { .. } => return,
+        };
+        if let Some((placed, index)) = self.at(volume) {
+            placed.pool.prefetch_map(index, lba, blocks);
+        }
+    }
+
+    /// Asks for what the words of the map point to, for all operations that wait and for which that has not been done.
+    fn look_up(&mut self) {
+        let mut room = self.bytes_ahead;
+        for op in self.waiting.iter().skip(self.looked_up) {
+            match op {
+                StoreOp::Read { volume, lba, blocks, .. } => {
+                    if let Some((placed, index)) = self.at(*volume) {
+                        placed.pool.prefetch_blocks(index, *lba, blocks.as_usize(), &mut room);
+                    }
+                }
+                StoreOp::Publish { volume, lba, slots, .. } => {
+                    if let Some((placed, index)) = self.at(*volume) {
+                        placed.pool.prefetch_superseded(index, *lba, slots.len());
+                    }
+                }
+                StoreOp::Deallocate { .. } | StoreOp::Flush { .. } => {}
+            }
+        }
+        self.bytes_ahead = room;
+        self.looked_up = self.waiting.len();
+    }
+
+    /// Carries out the operation that waits longest. `false` if there is none.
+    fn carry_out_next(&mut self) -> bool {
+        self.look_up();
+        let Some(op) = self.waiting.pop_front() else { return false };
+        self.looked_up -= 1;
+        if self.waiting.is_empty() {
+            self.bytes_ahead = BYTES_AHEAD_MAX;
+        }
+        match op {
+            // Published words are as durable as this medium gets.
+            StoreOp::Publish { token, volume, lba, slots, durable: _ } => {
+                let result = match self.at_mut(volume) {
+                    Some((pool, index)) => pool.publish(index, lba, &slots),
+                    None => Err(StoreError::NoVolume),
+                };
+                self.complete(token, slots, result);
+            }
+            StoreOp::Read { token, volume, lba, blocks, mut slots } => {
+                let result = match self.at_mut(volume) {
+                    Some((pool, index)) => pool.read(index, lba, blocks, &mut slots),
+                    None => Err(StoreError::NoVolume),
+                };
+                self.complete(token, slots, result);
+            }
+            StoreOp::Deallocate { token, volume, lba, blocks, slots } => match self.at_mut(volume) {
+                Some((pool, index)) => pool.deallocate(index, lba, blocks, token, slots),
+                None => self.complete(token, slots, Err(StoreError::NoVolume)),
+            },
+            StoreOp::Flush { token, volume, slots } => {
+                let there = self.geometry(volume).is_some();
+                self.complete(token, slots, if there { Ok(()) } else { Err(StoreError::NoVolume) });
+            }
+        }
+        true
+    }
+
     fn complete(&mut self, token: u32, slots: Vec<SlotRef>, result: Result<(), StoreError>) {
         self.done.push_back(StoreDone { token, slots, result });
     }
@@ -184,6 +277,13 @@ impl<M: PoolMemory> Store for Stores<M> {
         blocks: BlockCount,
         slots: &mut Vec<SlotRef>,
     ) -> Result<(), StoreError> {
+        let (pool, index) = self.at_mut(volume).ok_or(StoreError::NoVolume)?;
+        let reserved = pool.reserve(index, blocks, slots);
+        if reserved != Err(StoreError::NoRoom) || self.waiting.is_empty() {
+            return reserved;
+        }
+        // What waits may free slots: those of overwritten blocks.
+        while self.carry_out_next() {}
         let (pool, index) = self.at_mut(volume).ok_or(StoreError::NoVolume)?;
         pool.reserve(index, blocks, slots)
     }
@@ -223,36 +323,19 @@ impl<M: PoolMemory> Store for Stores<M> {
     }
 
     fn submit(&mut self, op: StoreOp) {
-        match op {
-            // Published words are as durable as this medium gets.
-            StoreOp::Publish { token, volume, lba, slots, durable: _ } => {
-                let result = match self.at_mut(volume) {
-                    Some((pool, index)) => pool.publish(index, lba, &slots),
-                    None => Err(StoreError::NoVolume),
-                };
-                self.complete(token, slots, result);
-            }
-            StoreOp::Read { token, volume, lba, blocks, mut slots } => {
-                let result = match self.at_mut(volume) {
-                    Some((pool, index)) => pool.read(index, lba, blocks, &mut slots),
-                    None => Err(StoreError::NoVolume),
-                };
-                self.complete(token, slots, result);
-            }
-            StoreOp::Deallocate { token, volume, lba, blocks, slots } => match self.at_mut(volume) {
-                Some((pool, index)) => pool.deallocate(index, lba, blocks, token, slots),
-                None => self.complete(token, slots, Err(StoreError::NoVolume)),
-            },
-            StoreOp::Flush { token, volume, slots } => {
-                let there = self.geometry(volume).is_some();
-                self.complete(token, slots, if there { Ok(()) } else { Err(StoreError::NoVolume) });
-            }
-        }
+        self.look_up();
+        self.prefetch_map(&op);
+        self.waiting.push_back(op);
     }
 
     fn poll(&mut self) -> Option<StoreDone> {
-        if let Some(done) = self.done.pop_front() {
-            return Some(done);
+        loop {
+            if let Some(done) = self.done.pop_front() {
+                return Some(done);
+            }
+            if !self.carry_out_next() {
+                break;
+            }
         }
         for placed in &mut self.pools {
             if let Some(done) = placed.pool.take_finished() {

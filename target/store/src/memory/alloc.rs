@@ -278,6 +278,19 @@ impl SlotAllocator {
         self.chunks.get(slot.chunk())?.states.get(slot.bit()).copied()
     }
 
+    /// Where that state lies; nothing if nowhere.
+    pub(super) fn state_place(&self, slot: SlotIndex) -> &[SlotState] {
+        let place = self.chunks.get(slot.chunk()).and_then(|chunk| chunk.states.get(slot.bit()));
+        place.map_or(&[], std::slice::from_ref)
+    }
+
+    /// The slot that a cursor will give next, if it is in the same chunk.
+    pub(super) fn next(&self, cursor: &Cursor) -> Option<SlotIndex> {
+        let number = cursor.chunk?;
+        let bit = self.chunks.get(number)?.next_free(cursor.bit)?;
+        Some(SlotIndex(number * SLOTS_PER_CHUNK + bit))
+    }
+
     /// The same, to change pins or to go from one phase of use to another; [`Self::release`] makes it free.
     pub(super) fn state_mut(&mut self, slot: SlotIndex) -> Option<&mut SlotState> {
         self.chunks.get_mut(slot.chunk())?.states.get_mut(slot.bit())

@@ -211,6 +211,13 @@ impl PageMap {
         entry(medium, leaf, index(0, lba))
     }
 
+    /// Where the words of some blocks under one leaf lie; nothing if nowhere.
+    pub(super) fn words<M: PoolMemory>(medium: &Medium<M>, leaf: u32, first: u64, end: u64) -> &[u8] {
+        let words = usize::try_from(end.saturating_sub(first)).unwrap_or(0);
+        let offset = medium.layout.page_offset(leaf) + index(0, first) * WORD_LEN;
+        medium.memory.slice(offset, words.saturating_mul(WORD_LEN)).unwrap_or_default()
+    }
+
     /// Publishes a word of a leaf and returns what it was.
     pub(super) fn set_slot<M: PoolMemory>(
         &mut self,

@@ -130,6 +130,11 @@ impl<M: PoolMemory> Medium<M> {
         Some(BlockRecord { tuple: *tuple, provenance, writer: HostId::new(u64::from_ne_bytes(*writer)) })
     }
 
+    /// Where a record lies; nothing if nowhere.
+    pub(super) fn record_place(&self, class: BlockClass, slot: SlotIndex) -> &[u8] {
+        self.memory.slice(self.area(class).record_offset(slot), RECORD_LEN).unwrap_or_default()
+    }
+
     /// Fills a record. Its address is left to [`Self::stamp`].
     pub(super) fn set_record(&mut self, class: BlockClass, slot: SlotIndex, record: &BlockRecord) {
         let offset = self.area(class).record_offset(slot);

@@ -35,6 +35,7 @@ impl<M: PoolMemory> MemoryPool<M> {
         if allocator.touched() > touched {
             self.medium.publish(Layout::touched_offset(class), allocator.touched() as u64);
         }
+        self.prefetch_next_slots(index, blocks.as_usize());
         Ok(())
     }
 
@@ -290,7 +291,7 @@ fn supersede(allocator: &mut super::alloc::SlotAllocator, slot: SlotIndex) {
 }
 
 /// Cuts a range into parts under one leaf each: first block and end.
-fn leaf_spans(lba: u64, blocks: usize) -> impl Iterator<Item = (u64, u64)> {
+pub(super) fn leaf_spans(lba: u64, blocks: usize) -> impl Iterator<Item = (u64, u64)> {
     let end = lba.saturating_add(blocks as u64);
     let mut next = lba;
     std::iter::from_fn(move || {

@@ -61,10 +61,82 @@ fn pinned_blocks_outlive_their_volume() {
 }
 
 #[test]
+fn operations_take_effect_in_the_order_in_which_they_were_submitted() {
+    let mut stores = stores_of(pool_in(&config()));
+    let spec = spec(1, 512, 1000);
+    stores.create_volume(pool_id(), &spec).unwrap();
+    write(&mut stores, spec.id, 510, 4, 10).unwrap();
+    let volume = spec.id;
+    let read =
+        |token| StoreOp::Read { token, volume, lba: Lba(510), blocks: BlockCount::new(4), slots: Vec::new() };
+    for round in 0..3 {
+        let [seed, next] = [100 + round, 200 + round];
+        let ops = [filled(&mut stores, volume, 2, seed), filled(&mut stores, volume, 1, next)];
+        let [first, second] = ops.map(Result::unwrap);
+        stores.submit(StoreOp::Publish { token: 4, volume, lba: Lba(511), slots: first, durable: false });
+        stores.submit(read(5));
+        stores.submit(StoreOp::Deallocate { token: 6, volume, lba: Lba(512), blocks: 1, slots: Vec::new() });
+        stores.submit(read(7));
+        stores.submit(StoreOp::Publish { token: 8, volume, lba: Lba(512), slots: second, durable: false });
+        stores.submit(read(9));
+        let done: Vec<StoreDone> = std::iter::from_fn(|| stores.poll()).collect();
+        let found = |token| {
+            let done = done.iter().find(|done| done.token == token).unwrap();
+            assert_eq!(done.result, Ok(()));
+            seeds(&stores, volume, &done.slots, tuple_len(&stores, volume))
+        };
+        assert_eq!(found(5), [Some(10), Some(seed), Some(seed + 1), Some(13)]);
+        assert_eq!(found(7), [Some(10), Some(seed), None, Some(13)]);
+        assert_eq!(found(9), [Some(10), Some(seed), Some(next), Some(13)]);
+        for pinned in done.iter().filter(|done| [5, 7, 9].contains(&done.token)) {
+            stores.unpin(volume, &pinned.slots);
+        }
+        audit_all(&stores);
+    }
+}
+
+#[test]
+fn a_reservation_gets_the_slots_that_writes_which_wait_will_free() {
+    let mut stores = stores_of(pool_in(&config()));
+    let spec = spec(1, 4096, 64);
+    stores.create_volume(pool_id(), &spec).unwrap();
+    let rounds = 1000;
+    for token in 0..rounds {
+        let slots = filled(&mut stores, spec.id, 2, 10).unwrap();
+        stores.submit(StoreOp::Publish { token, volume: spec.id, lba: Lba(7), slots, durable: false });
+    }
+    let done: Vec<StoreDone> = std::iter::from_fn(|| stores.poll()).collect();
+    assert_eq!(done.len(), rounds as usize);
+    assert!(done.iter().all(|done| done.result == Ok(())));
+    assert_eq!(read(&mut stores, spec.id, 7, 2), [Some(10), Some(11)]);
+    audit_all(&stores);
+}
+
+#[test]
+fn operations_that_wait_while_their_volume_is_deleted_fail_and_leave_nothing() {
+    let mut stores = stores_of(pool_in(&config()));
+    let spec = spec(1, 4096, 64);
+    stores.create_volume(pool_id(), &spec).unwrap();
+    write(&mut stores, spec.id, 0, 2, 10).unwrap();
+    let slots = filled(&mut stores, spec.id, 2, 50).unwrap();
+    let blocks = BlockCount::new(2);
+    stores.submit(StoreOp::Publish { token: 4, volume: spec.id, lba: Lba(0), slots, durable: false });
+    stores.submit(StoreOp::Read { token: 5, volume: spec.id, lba: Lba(0), blocks, slots: Vec::new() });
+    stores.delete_volume(spec.id).unwrap();
+    for token in [4, 5] {
+        assert_eq!(wait(&mut stores, token).result, Err(StoreError::NoVolume));
+    }
+    drain(&mut stores);
+    audit_all(&stores);
+    assert!(stores.remove_pool(pool_id()).is_ok());
+}
+
+#[test]
 fn large_deallocation_takes_several_polls_and_then_everything_is_a_hole() {
     let mut stores = stores_of(pool_in(&config()));
     let id = wide(&mut stores);
     start_deallocate(&mut stores, 9, id, 0, 1 << 30);
+    assert!(stores.poll().is_none());
     assert!(stores.usage(id).unwrap().blocks_allocated > 0, "not all at once");
     assert!(stores.has_work());
     let done = wait(&mut stores, 9);
