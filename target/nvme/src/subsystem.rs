@@ -155,7 +155,7 @@ impl SubsystemState {
         (inner.generation, count, inner.events.iter().rev().flatten().copied().collect())
     }
 
-    /// Time Limited Error Recovery of a namespace, or of those that have none of their own. Base 2.1 §5.1.25.1.4 "Error Recovery
+    /// Time Limited Error Recovery of a namespace, or of those that have none of their own. NVM Command Set 1.1 §4.1.3.2 "Error Recovery
     /// (Feature Identifier 05h)".
     pub(crate) fn error_recovery(&self, namespace: Option<(u32, VolumeId)>) -> u16 {
         let inner = self.lock();
