@@ -285,6 +285,15 @@ impl Connection {
             .map_err(|error| Error::socket("resetting the connection", self.limit, error.into()))
     }
 
+    /// Ends the connection as a crash does: with a TCP reset, whatever is under way.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub fn reset(self) -> Result<(), Error> {
+        rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO))
+            .map_err(|errno| Error::socket("resetting", self.limit, errno.into()))
+    }
+
     /// Changes the time limit of later reads and writes.
     ///
     /// # Errors
