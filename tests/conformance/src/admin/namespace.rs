@@ -1,9 +1,12 @@
 //! What Identify says of a namespace, held against the API and against itself. NVM Command Set 1.1 §4.1.5 "Identify
 //! Command"; NVM Express Base 2.1 §5.1.13.2 "Identify Data Structures", §3.2.1.5 "NSID and Namespace Relationships".
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
-use holdfast_testkit::Options;
+use holdfast_e2e::eventually;
 use holdfast_testkit::wire::code;
+use holdfast_testkit::{Io, Options, Session};
 use serde_json::Value;
 
 use super::{INACTIVE_NSID, admin_session, identify, nsid_max, try_identify};
@@ -25,6 +28,7 @@ const NSID: &str = "Base 2.1 §3.2.1.5 \"NSID and Namespace Relationships\"";
 pub(crate) const CASES: &[Case] = &[
     Case { id: "admin.namespace.size", clause: NVM, run: nsze_is_the_size_at_the_api },
     Case { id: "admin.namespace.capacity", clause: NVM, run: utilization_fits_capacity_and_size },
+    Case { id: "admin.namespace.utilization", clause: NVM, run: utilization_follows_writes },
     Case { id: "admin.namespace.sharing", clause: NVM, run: nmic_tells_of_sharing },
     Case { id: "admin.namespace.deallocation", clause: NVM, run: dlfeat_says_zeroes },
     Case { id: "admin.namespace.atomicity", clause: NVM, run: namespace_units_are_no_smaller },
@@ -75,6 +79,24 @@ fn utilization_fits_capacity_and_size(lab: &mut Lab) -> Result<()> {
     let thin = bit(byte(&data, 24)?, 0);
     ensure!(thin || capacity == size, "NCAP {capacity} below NSZE {size} without thin provisioning");
     Ok(())
+}
+
+/// With thin provisioning NUSE counts what is allocated.
+fn utilization_follows_writes(lab: &mut Lab) -> Result<()> {
+    let share = lab.fresh_share(Format::STANDARD)?;
+    let mut session = lab.open_as("plain", &share, View::Plain, Options::default())?;
+    let used = |session: &mut Session| {
+        let data = identify(session, 0x00, 1, 0)?;
+        Ok::<_, anyhow::Error>((le64(&data, 16)?, bit(byte(&data, 24)?, 0)))
+    };
+    let (before, thin) = used(&mut session)?;
+    if !thin {
+        return Ok(());
+    }
+    crate::fields::done(&session.io(1).write(1, &Io::at(0, 64), &vec![1; 64 * 4096])?)?;
+    let look = || Ok((used(&mut session)?.0 >= before + 64).then_some(()));
+    // Usage may be told from time to time.
+    eventually(Duration::from_secs(20), "a higher NUSE", look)
 }
 
 fn nmic_tells_of_sharing(lab: &mut Lab) -> Result<()> {

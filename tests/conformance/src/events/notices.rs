@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use holdfast_testkit::{Options, Session};
+use holdfast_testkit::{LogPage, Options, Session};
 use serde_json::json;
 
 use super::{
@@ -38,6 +38,8 @@ pub(crate) const CASES: &[Case] = &[
     Case { id: "events.namespaces.retained", clause: MASK, run: a_retaining_read_unmasks_nothing },
     Case { id: "events.namespaces.unmasked", clause: MASK, run: a_read_lets_the_next_through },
     Case { id: "events.temperature.over", clause: HEALTH, run: a_low_threshold_trips },
+    Case { id: "events.temperature.under", clause: HEALTH, run: a_high_under_threshold_trips },
+    Case { id: "events.temperature.masked", clause: MASK, run: the_next_warning_waits_for_the_log },
     Case { id: "events.temperature.disabled", clause: HEALTH, run: a_disabled_warning_is_not_told },
     Case { id: "events.discovery.subsystem", clause: LOG, run: a_new_subsystem_is_told },
     Case { id: "events.discovery.masked", clause: LOG, run: the_next_change_waits_for_the_log_page },
@@ -177,6 +179,36 @@ fn a_low_threshold_trips(lab: &mut Lab) -> Result<()> {
     done(&session.admin().set_feature(0x04, 0xffff)?)?;
     ensure!(!bit(byte(&smart(&mut session)?, 0)?, 1), "Critical Warning bit 1 stays");
     Ok(())
+}
+
+/// THSEL 01b: under temperature threshold.
+fn a_high_under_threshold_trips(lab: &mut Lab) -> Result<()> {
+    let (_, mut session) = watching(lab)?;
+    enable(&mut session, TEMPERATURE)?;
+    let kelvin = u32::from(le16(&smart(&mut session)?, 1)?);
+    let request = session.admin().submit_async_event()?;
+    done(&session.admin().set_feature(0x04, 1 << 20 | (kelvin + 10))?)?;
+    tells(&session.admin().wait(request)?, 1, 0x01, 0x02)
+}
+
+/// An event of this type is told again only after SMART / Health was read without RAE.
+fn the_next_warning_waits_for_the_log(lab: &mut Lab) -> Result<()> {
+    let (_, mut session) = watching(lab)?;
+    enable(&mut session, TEMPERATURE)?;
+    let first = session.admin().submit_async_event()?;
+    let second = session.admin().submit_async_event()?;
+    let kelvin = u32::from(le16(&smart(&mut session)?, 1)?);
+    let retained = LogPage::new(0x02, 512).nsid(u32::MAX).retain();
+    for threshold in [kelvin - 10, 0xffff, kelvin - 5] {
+        done(&session.admin().set_feature(0x04, threshold)?)?;
+        done(&session.admin().log_page(&retained)?)?;
+    }
+    tells(&session.admin().wait(first)?, 1, 0x01, 0x02)?;
+    nothing_comes(&mut session)?;
+    smart(&mut session)?;
+    done(&session.admin().set_feature(0x04, 0xffff)?)?;
+    done(&session.admin().set_feature(0x04, kelvin - 20)?)?;
+    tells(&session.admin().wait(second)?, 1, 0x01, 0x02)
 }
 
 fn a_disabled_warning_is_not_told(lab: &mut Lab) -> Result<()> {

@@ -48,6 +48,7 @@ pub(crate) const OTHERS: &[Case] = &[
     Case { id: "logs.unknown.discovery", clause: UNKNOWN, run: |lab| unknown(lab, &[lid::DISCOVERY]) },
     Case { id: "logs.unknown.sanitize", clause: UNKNOWN, run: optional_pages_follow_their_fields },
     Case { id: "logs.pages.short-buffer", clause: LENGTH, run: a_short_buffer_is_refused },
+    Case { id: "logs.pages.mdts", clause: LENGTH, run: mdts_bounds_log_pages },
     Case { id: "logs.firmware.slot", clause: FIRMWARE, run: the_active_slot_has_the_revision },
 ];
 
@@ -173,6 +174,13 @@ fn a_short_buffer_is_refused(lab: &mut Lab) -> Result<()> {
     let sqe = Sqe::new(0x02).with_nsid(u32::MAX).cdw(10, 127 << 16 | 0x02).sgl_transport(256);
     let completion = session.admin().run(Command::reading(sqe, 256).keep_sgl())?;
     refused(&completion, code::DATA_SGL_LENGTH_INVALID)
+}
+
+fn mdts_bounds_log_pages(lab: &mut Lab) -> Result<()> {
+    let mut session = admin_session(lab)?;
+    let most = u32::try_from(session.controller().transfer_max().context("MDTS 0")?)?;
+    same("bytes", read(&mut session, &page(lid::ERRORS, most))?.len(), usize::try_from(most)?)?;
+    refused(&session.admin().log_page(&page(lid::ERRORS, most + 4))?, code::INVALID_FIELD)
 }
 
 fn the_active_slot_has_the_revision(lab: &mut Lab) -> Result<()> {

@@ -28,6 +28,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { id: "nvm.data.limited-retry", clause: READ, run: limited_retry_changes_nothing },
     Case { id: "nvm.data.hints", clause: READ, run: hints_change_nothing },
     Case { id: "nvm.data.directive", clause: WRITE, run: directives_are_refused_or_ignored },
+    Case { id: "nvm.data.extension", clause: READ, run: extensions_are_refused_or_ignored },
     Case { id: "nvm.data.other-hosts", clause: READ, run: other_hosts_see_it },
     Case { id: "nvm.data.other-queues", clause: READ, run: other_queues_see_it },
     Case { id: "nvm.data.after-session", clause: WRITE, run: it_outlives_the_session },
@@ -176,6 +177,26 @@ fn directives_are_refused_or_ignored(lab: &mut Lab) -> Result<()> {
         let now = if completion.status().is_success() { &new } else { &old };
         holds(io, 940, now)?;
         done(&io.write(1, &Io::at(940, 1), &old)?)?;
+    }
+    Ok(())
+}
+
+/// CETYPE (CDW12 bits 19:16) without Key Per I/O.
+fn extensions_are_refused_or_ignored(lab: &mut Lab) -> Result<()> {
+    let mut session = session(lab)?;
+    let io = session.io(1);
+    let old = pattern(24, BLOCK);
+    for extension in [1, 8, 0xf] {
+        done(&io.write(1, &Io::at(942, 1), &old)?)?;
+        let at = Io::at(942, 1).cdw12(extension << 16);
+        status_among(&io.read(1, &at, BLOCK)?, &[code::SUCCESS, code::INVALID_FIELD])?;
+        status_among(&io.compare(1, &at, &old)?, &[code::SUCCESS, code::INVALID_FIELD])?;
+        status_among(&io.verify(1, &at)?, &[code::SUCCESS, code::INVALID_FIELD])?;
+        let completion = io.write(1, &at, &pattern(25, BLOCK))?;
+        status_among(&completion, &[code::SUCCESS, code::INVALID_FIELD])?;
+        if !completion.status().is_success() {
+            holds(io, 942, &old)?;
+        }
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result};
 use holdfast_testkit::wire::code;
 
-use super::{BAD_APP, BAD_BLOCKS, BAD_GUARD, BLOCKS, Host, over_formats};
+use super::{BAD_APP, BAD_BLOCKS, BAD_GUARD, BAD_REF, BAD_STORAGE, BLOCKS, Fault, Host, over_formats};
 use crate::check::status;
 use crate::fields::done;
 use crate::{Case, Format, Lab};
@@ -50,11 +50,19 @@ fn only_data_is_compared(lab: &mut Lab, format: Format) -> Result<()> {
     host.holds(LBA, &blocks)
 }
 
+/// What this format checks.
+fn faults(host: &Host) -> Vec<Fault> {
+    let mut faults = vec![BAD_GUARD, BAD_APP];
+    faults.extend(host.checks_ref().then_some(BAD_REF));
+    faults.extend(host.has_storage_tag().then_some(BAD_STORAGE));
+    faults
+}
+
 fn the_hosts_tuples_are_checked(lab: &mut Lab, format: Format) -> Result<()> {
     let mut host = Host::open(lab, format)?;
     let blocks = host.blocks(52, LBA, BLOCKS);
     host.store(LBA, &blocks)?;
-    for fault in [BAD_GUARD, BAD_APP] {
+    for fault in faults(&host) {
         for index in BAD_BLOCKS {
             let mut bad = blocks.clone();
             host.bend(&mut bad, index, fault.bend)?;
@@ -69,7 +77,7 @@ fn the_hosts_tuples_are_checked(lab: &mut Lab, format: Format) -> Result<()> {
 fn the_stored_tuples_are_checked(lab: &mut Lab, format: Format) -> Result<()> {
     let mut host = Host::open(lab, format)?;
     let blocks = host.blocks(53, LBA, BLOCKS);
-    for fault in [BAD_GUARD, BAD_APP] {
+    for fault in faults(&host) {
         let mut bad = blocks.clone();
         host.bend(&mut bad, 5, fault.bend)?;
         host.store(LBA, &bad)?;

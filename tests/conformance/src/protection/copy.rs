@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use holdfast_testkit::wire::code;
 use holdfast_testkit::{Copy, SourceRange};
 
-use super::{BAD_APP, BAD_GUARD, BLOCKS, Host, crc64, large, over_formats};
+use super::{BAD_APP, BAD_GUARD, BAD_STORAGE, BLOCKS, Host, crc64, large, over_formats};
 use crate::check::{same, status_among};
 use crate::fields::{done, refused};
 use crate::{Case, Format, Guard, Lab};
@@ -21,6 +21,9 @@ pub(crate) const PASSED: &[Case] =
 pub(crate) const REPLACED: &[Case] = &over_formats!("protection.copy.replaced", SINGLE, tuples_are_replaced);
 /// PRINFOR checks what is read.
 pub(crate) const CHECKED: &[Case] = &over_formats!("protection.copy.checked", CHECKS, the_source_is_checked);
+/// STCW checks storage tags of what is written.
+pub(crate) const STORAGE: &[Case] =
+    &over_formats!("protection.copy.storage", CHECKS, storage_tags_are_checked);
 /// Combinations that cannot be.
 pub(crate) const CASES: &[Case] = &[
     Case { id: "protection.copy.mixed-pract", clause: SINGLE, run: both_sides_must_agree },
@@ -102,6 +105,24 @@ fn the_source_is_checked(lab: &mut Lab, format: Format) -> Result<()> {
         done(&host.io().copy(1, &command)?).context("unchecked")?;
     }
     Ok(())
+}
+
+/// STCW is bit 24 of CDW12.
+fn storage_tags_are_checked(lab: &mut Lab, format: Format) -> Result<()> {
+    let mut host = Host::open(lab, format)?;
+    let old = host.blocks(129, TO, BLOCKS);
+    host.store(TO, &old)?;
+    let mut blocks = host.blocks(130, SOURCE, BLOCKS);
+    host.bend(&mut blocks, 4, BAD_STORAGE.bend)?;
+    host.store(SOURCE, &blocks)?;
+    let command = Copy { cdw12: 1 << 24, ..copy(&host, 0, 0) };
+    let completion = host.io().copy(1, &command)?;
+    if host.has_storage_tag() {
+        crate::check::status(&completion, BAD_STORAGE.status)?;
+        return host.holds(TO, &old);
+    }
+    done(&completion)?;
+    host.holds(TO, &blocks)
 }
 
 fn both_sides_must_agree(lab: &mut Lab) -> Result<()> {

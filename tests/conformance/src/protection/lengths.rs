@@ -6,7 +6,7 @@ use holdfast_testkit::wire::{code, opcode};
 use holdfast_testkit::{Command, Io};
 
 use super::{BLOCKS, Host, over_formats};
-use crate::fields::refused;
+use crate::fields::{refused, refused_among};
 use crate::{Case, Format, Lab};
 
 const METADATA: &str = "NVM Command Set 1.1 §5.2.3 \"Metadata Handling\"";
@@ -25,6 +25,9 @@ fn refuse(host: &mut Host, io: &Io, len: usize) -> Result<()> {
     let sqe = io.sqe(opcode::READ, 1).sgl_transport(transport);
     let read = host.io().run(Command::reading(sqe, len).keep_sgl())?;
     refused(&read, code::DATA_SGL_LENGTH_INVALID).context("Read")?;
+    let compare = host.io().compare(1, io, &vec![0; len])?;
+    let refusals = [code::DATA_SGL_LENGTH_INVALID, code::INVALID_FIELD, code::INVALID_PROTECTION_INFORMATION];
+    refused_among(&compare, &refusals).context("Compare")?;
     let write = host.io().write(1, io, &vec![0; len])?;
     refused(&write, code::DATA_SGL_LENGTH_INVALID).context("Write")
 }

@@ -14,8 +14,10 @@ mod compare;
 mod copy;
 mod deallocated;
 mod escapes;
+mod fused;
 mod insert;
 mod lengths;
+mod long;
 mod masks;
 mod read;
 mod rules;
@@ -58,9 +60,16 @@ pub const TOPICS: &[&[Case]] = &[
     deallocated::DEALLOCATED,
     deallocated::UNWRITTEN,
     rules::REFERENCE,
+    rules::STRIPPED,
     rules::CASES,
     lengths::SHORT,
     lengths::BARE,
+    long::WRITES,
+    long::READS,
+    long::LONGEST,
+    fused::DATA,
+    fused::COMPARE,
+    fused::WRITE,
     views::FROM_PLAIN,
     views::FROM_PI,
     views::BAD,
@@ -68,6 +77,7 @@ pub const TOPICS: &[&[Case]] = &[
     copy::PASSED,
     copy::REPLACED,
     copy::CHECKED,
+    copy::STORAGE,
     copy::CASES,
 ];
 

@@ -20,6 +20,9 @@ const VERIFY: &str = "NVM Command Set 1.1 §3.3.5 \"Verify command\", PRINFO";
 /// What the first reference tag may be.
 pub(crate) const REFERENCE: &[Case] =
     &over_formats!("protection.rules.reference", ILBRT, reference_of_the_type);
+/// PRACT=1 on a Read checks as PRACT=0 does.
+pub(crate) const STRIPPED: &[Case] =
+    &over_formats!("protection.rules.stripped", ILBRT, reference_of_a_stripped_read);
 /// Single rules.
 pub(crate) const CASES: &[Case] = &[
     Case { id: "protection.rules.type-3-read", clause: TYPE3, run: |lab| type_3(lab, opcode::READ) },
@@ -71,6 +74,23 @@ fn reference_of_the_type(lab: &mut Lab, format: Format) -> Result<()> {
         done(&run(&mut host, opcode, &io, &blocks)?).with_context(|| format!("opcode {opcode:02x}h"))?;
     }
     Ok(())
+}
+
+fn reference_of_a_stripped_read(lab: &mut Lab, format: Format) -> Result<()> {
+    let mut host = Host::open(lab, format)?;
+    if !host.checks_ref() {
+        return Ok(());
+    }
+    let blocks = host.blocks(98, LBA, BLOCKS);
+    host.store(LBA, &blocks)?;
+    let len = host.data_of(&blocks).len();
+    let space = host.pi.space(super::STORAGE_TAG, LBA + 1);
+    let io = host.at(LBA, BLOCKS).storage_and_ref(space).pract().check_ref();
+    let completion = host.io().read(1, &io, len)?;
+    if format.pi_type == 1 {
+        return refused(&completion, code::INVALID_PROTECTION_INFORMATION);
+    }
+    crate::check::status(&completion, code::REF_TAG_CHECK)
 }
 
 /// The controller may ignore the bit; if it aborts the command, then with this status.
