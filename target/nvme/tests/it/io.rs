@@ -298,3 +298,26 @@ fn extended_formats_wait_for_a_host_that_knows_them() {
     assert_eq!(admin.run(&mut world, behavior, &data).0, 0);
     assert_eq!(code(io.run(&mut world, read, &[]).0), (0, 0x0b));
 }
+
+#[test]
+fn storage_and_reference_tags_share_three_dwords_as_the_format_says() {
+    let mut world = World::new();
+    world.exports = exports(2, true, &[(WIDE_NSID, wide_volume())]);
+    let (mut admin, mut io) = Host::io(&mut world, PI_HOST, false, false);
+    let mut behavior = sqe(0x09, 0);
+    put(&mut behavior, 10, 0x16);
+    let mut data = vec![0; 512];
+    data[2] = 1;
+    assert_eq!(admin.run(&mut world, behavior, &data).0, 0);
+    // 16 bits of storage tag, 64 of reference tag.
+    let mut verify = ranged(0x0c, WIDE_NSID, 7, 1, (0b001 << 26) | (1 << 24));
+    put(&mut verify, 2, 0xffff_abcd);
+    assert_eq!(io.run(&mut world, verify, &[]).0, 0);
+    let plan = world.port.log[0].plan;
+    assert_eq!((plan.check_storage, plan.storage_tag, plan.storage_mask), (true, 0xabcd, 0xffff));
+    assert_eq!((plan.check_ref, plan.initial_ref), (true, 7));
+    put(&mut verify, 3, 1);
+    assert_eq!(status_of(&mut io, &mut world, verify), ((1, 0x81), true), "a reference tag beyond 32 bits");
+    put(&mut verify, 12, 1 << 24);
+    assert_eq!(io.run(&mut world, verify, &[]).0, 0, "nobody looks at it");
+}
