@@ -60,7 +60,8 @@ fn by_identifier(entries: impl Iterator<Item = (u8, u32)>) -> Vec<u8> {
     page
 }
 
-/// Commands Supported and Effects, of an I/O controller.
+/// Commands Supported and Effects, of an I/O controller. I/O commands report no scope: Linux up to 6.12 calls that unusual, and
+/// warns.
 pub(super) fn commands_page() -> EffectsLog {
     let mut page = EffectsLog::new_zeroed();
     let admin = [
@@ -86,12 +87,11 @@ pub(super) fn commands_page() -> EffectsLog {
         io_opcode::DATASET_MANAGEMENT,
         io_opcode::COPY,
     ];
-    let reads = reads.into_iter().map(|code| (code, EFFECT_SCOPE_NAMESPACE));
-    let writes = writes.into_iter().map(|code| (code, EFFECT_SCOPE_NAMESPACE | EFFECT_CONTENT_CHANGES));
-    let fabrics = [(OPCODE_FABRICS, EFFECT_SCOPE_CONTROLLER)];
-    for (code, effect) in reads.chain(writes).chain(fabrics) {
+    let reads = reads.into_iter().chain([OPCODE_FABRICS]).map(|code| (code, EFFECT_SUPPORTED));
+    let writes = writes.into_iter().map(|code| (code, EFFECT_SUPPORTED | EFFECT_CONTENT_CHANGES));
+    for (code, effect) in reads.chain(writes) {
         if let Some(entry) = page.io.get_mut(usize::from(code)) {
-            entry.set(EFFECT_SUPPORTED | effect);
+            entry.set(effect);
         }
     }
     page

@@ -90,7 +90,8 @@ fn commands_and_features_are_told_with_their_effects() {
     let (mut admin, _) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
     let commands = log(&mut admin, &mut world, 5, 0, 4096).unwrap();
     assert_eq!(word(&commands, 0x06 * 4), 1 | (1 << 21));
-    assert_eq!(word(&commands, 1024 + 4), 0b11 | (1 << 20), "Write changes content");
+    assert_eq!(word(&commands, 1024 + 4), 0b11, "Write changes content");
+    assert_eq!(word(&commands, 1024 + 8), 0b01, "Read does not");
     assert_eq!(word(&commands, 0x0d * 4), 0, "no Namespace Management");
     let features = log(&mut admin, &mut world, 0x12, 0, 1024).unwrap();
     assert_eq!(word(&features, 0x05 * 4), 1 | (1 << 20));
