@@ -58,14 +58,24 @@ fn ready_line_names_real_ports_and_stop_ends_control_plane_first() {
 #[test]
 fn children_get_their_arguments_and_named_descriptors() {
     let installation = Installation::new();
-    let flags =
-        ["--nvme", "127.0.0.1:0", "--nvme-advertise", "10.0.2.2:4420", "--cores", "0", "--ram-pool", "64MiB"];
+    let flags = [
+        "--nvme",
+        "127.0.0.1:0",
+        "--nvme-advertise",
+        "10.0.2.2:4420",
+        "--cores",
+        "0",
+        "--io",
+        "epoll",
+        "--ram-pool",
+        "64MiB",
+    ];
     let (up, _) = start(&installation, &flags);
     let lines = stop(up, Signal::TERM);
     let state = installation.path("state").canonicalize().unwrap();
     let state = state.display();
     let target = format!(
-        "target: args --state {state}/target --socket {state}/target.sock --cores 0 --nvme-advertise 10.0.2.2:4420"
+        "target: args --state {state}/target --socket {state}/target.sock --cores 0 --io epoll --nvme-advertise 10.0.2.2:4420"
     );
     let control = format!(
         "control-plane: args --state {state} --target-socket {state}/target.sock --ram-pool 67108864"

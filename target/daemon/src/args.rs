@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use holdfast_reactor::IoChoice;
 
 /// The data plane: serves volumes to initiators. Usually started by `holdfast up`.
 ///
@@ -25,12 +26,36 @@ pub(crate) struct Args {
     /// Cores to run a reactor on each.
     #[arg(long, value_name = "LIST", default_value = "0", value_parser = parse_cores)]
     pub cores: CoreList,
+    /// Interface to the kernel for network I/O.
+    #[arg(long, value_enum, value_name = "INTERFACE", default_value_t = Interface::Auto)]
+    pub io: Interface,
     /// NVMe/TCP portal to listen on, beside those passed by descriptor; may repeat.
     #[arg(long, value_name = "ADDR:PORT")]
     pub nvme: Vec<SocketAddr>,
     /// Address that discovery answers, one per portal in their order, instead of the one the host connected to.
     #[arg(long, value_name = "ADDR:PORT")]
     pub nvme_advertise: Vec<SocketAddr>,
+}
+
+/// By which interface reactors ask the kernel for I/O.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Interface {
+    /// io_uring, or epoll where that is refused.
+    Auto,
+    /// io_uring, or no start.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+impl From<Interface> for IoChoice {
+    fn from(interface: Interface) -> IoChoice {
+        match interface {
+            Interface::Auto => IoChoice::Auto,
+            Interface::Uring => IoChoice::Uring,
+            Interface::Epoll => IoChoice::Epoll,
+        }
+    }
 }
 
 /// Cores by number, each once.

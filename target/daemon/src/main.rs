@@ -29,7 +29,7 @@ use clap::Parser;
 use holdfast_block::{CounterBook, HostBook, HostId, Service, ServiceLimits, SessionBook};
 use holdfast_contract::Response;
 use holdfast_nvme::{Directory, DirectoryConfig, Portal};
-use holdfast_reactor::{Inboxes, MailSender, Reactor, ReactorConfig, handover, pin_to_core};
+use holdfast_reactor::{Inboxes, IoChoice, MailSender, Reactor, ReactorConfig, handover, pin_to_core};
 use holdfast_store::Stores;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -43,6 +43,10 @@ use crate::router::Router;
 use crate::shard::{HalfOpenLimits, Shard, Shared};
 use crate::spool::Spool;
 use crate::target::Target;
+
+/// What to do where io_uring is refused.
+const REMEDY: &str = "for io_uring, run Linux 6.1 or later with the sysctl kernel.io_uring_disabled at 0, and have the \
+    sandbox (a container's seccomp profile, say) allow io_uring_setup, io_uring_register and io_uring_enter";
 
 /// Descriptor whose end of file means that the supervisor is gone.
 const LIFELINE: &str = "lifeline";
@@ -203,11 +207,11 @@ fn start_cores(
     let mut threads = Vec::new();
     for (number, ((core, inboxes), peers)) in args.cores.0.iter().zip(inboxes).zip(peers).enumerate() {
         let listeners = listeners.iter().map(TcpListener::try_clone).collect::<std::io::Result<Vec<_>>>()?;
-        let (shared, faults, core) = (shared.clone(), faults.clone(), *core);
+        let (shared, faults, core, io) = (shared.clone(), faults.clone(), *core, args.io.into());
         let (started, start) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name(format!("core-{core}"))
-            .spawn(move || run_core(number, core, inboxes, peers, listeners, shared, faults, &started))?;
+            .spawn(move || run_core(number, core, io, inboxes, peers, listeners, shared, faults, &started))?;
         match start.recv() {
             Ok(()) => threads.push(thread),
             Err(_) => match thread.join() {
@@ -223,6 +227,7 @@ fn start_cores(
 fn run_core(
     number: usize,
     core: usize,
+    io: IoChoice,
     inboxes: Inboxes<Mail>,
     peers: Vec<Option<MailSender<Mail>>>,
     listeners: Vec<TcpListener>,
@@ -231,8 +236,15 @@ fn run_core(
     started: &mpsc::Sender<()>,
 ) -> anyhow::Result<()> {
     pin_to_core(core).context("pinning the reactor; see --cores")?;
-    let config = ReactorConfig::default();
+    let config = ReactorConfig { io, ..ReactorConfig::default() };
     let mut reactor = Reactor::new(config, inboxes)?;
+    if number == 0
+        && let Some(error) = reactor.uring_refusal()
+    {
+        tracing::warn!(
+            "io_uring is refused ({error}): using epoll, at more processor time per command; {REMEDY}"
+        );
+    }
     for listener in listeners {
         reactor.add_listener(listener)?;
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use rustix::thread::CpuSet;
 
 use super::address::{Advertised, ApiAddress, Portal};
@@ -53,6 +53,10 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "LIST")]
     cores: Option<CoreList>,
 
+    /// How reactors ask the kernel for network I/O
+    #[arg(long, value_enum, value_name = "INTERFACE", default_value_t = Interface::Auto)]
+    io: Interface,
+
     /// Size of the memory pool `ram`, made on first start
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     ram_pool: ByteSize,
@@ -64,6 +68,28 @@ pub(crate) struct UpArgs {
     /// Allow fault injection (not in this version)
     #[arg(long)]
     enable_drills: bool,
+}
+
+/// The kernel's interfaces for network I/O.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Interface {
+    /// io_uring, or epoll where that is refused
+    Auto,
+    /// io_uring, or no start
+    Uring,
+    /// epoll
+    Epoll,
+}
+
+impl Interface {
+    /// As the target's `--io` takes it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Interface::Auto => "auto",
+            Interface::Uring => "uring",
+            Interface::Epoll => "epoll",
+        }
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -86,6 +112,8 @@ pub(crate) struct Plan {
     pub(crate) api: std::net::SocketAddr,
     /// The reactors' cores.
     pub(crate) cores: CoreList,
+    /// How they do I/O.
+    pub(crate) io: Interface,
     /// Size of the pool `ram`.
     pub(crate) ram_pool: ByteSize,
 }
@@ -119,6 +147,7 @@ impl UpArgs {
             nvme_advertise: self.nvme_advertise.iter().map(|advertised| advertised.0).collect(),
             api: self.api.0,
             cores: cores(self.cores, allowed)?,
+            io: self.io,
             ram_pool: self.ram_pool,
         })
     }
@@ -191,7 +220,7 @@ mod tests {
         assert_eq!(plan.state, PathBuf::from("./holdfast-state"));
         assert_eq!(plan.nvme, ["127.0.0.1:4420".parse().unwrap()]);
         assert_eq!(plan.api, "127.0.0.1:8080".parse().unwrap());
-        assert_eq!(plan.cores.to_string(), "0");
+        assert_eq!((plan.cores.to_string().as_str(), plan.io), ("0", Interface::Auto));
         assert_eq!(plan.ram_pool.bytes(), 1 << 30);
         assert!(plan.nvme_advertise.is_empty());
     }

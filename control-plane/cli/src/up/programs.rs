@@ -55,6 +55,7 @@ impl Programs {
         let mut args: Vec<OsString> = vec!["--state".into(), own_state.into()];
         args.extend(["--socket".into(), state.socket("target.sock").into()]);
         args.extend(["--cores".into(), plan.cores.to_string().into()]);
+        args.extend(["--io".into(), plan.io.name().into()]);
         for address in &plan.nvme_advertise {
             args.extend(["--nvme-advertise".into(), address.to_string().into()]);
         }
