@@ -12,6 +12,7 @@ mod guests;
 mod intent;
 mod keeper;
 mod pools;
+mod privileges;
 mod record;
 mod router;
 mod shard;
@@ -29,9 +30,12 @@ use clap::Parser;
 use holdfast_block::{CounterBook, HostBook, HostId, Service, ServiceLimits, SessionBook};
 use holdfast_contract::Response;
 use holdfast_nvme::{Directory, DirectoryConfig, Portal};
-use holdfast_reactor::{Inboxes, IoChoice, MailSender, Reactor, ReactorConfig, handover, pin_to_core};
+use holdfast_reactor::{
+    Inboxes, IoChoice, IoKind, MailSender, Reactor, ReactorConfig, handover, pin_to_core,
+};
 use holdfast_store::Stores;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::args::Args;
 use crate::core::{CoreHandle, MAIL_MAX, Mail};
@@ -79,10 +83,11 @@ fn main() -> std::process::ExitCode {
 
 fn run(args: &Args) -> anyhow::Result<()> {
     let (stop, stopping) = mpsc::channel();
-    watch_signals(stop.clone())?;
+    // From here on a signal waits for the thread that takes it.
+    let signals = Signals::new([SIGTERM, SIGINT])?;
     std::fs::create_dir_all(&args.state).with_context(|| format!("state folder {}", args.state.display()))?;
     let inherited = handover::inherited().context("inherited descriptors")?;
-    let Inherited { listeners, memory } = sort_inherited(inherited, &stop)?;
+    let Inherited { listeners, lifeline, memory } = sort_inherited(inherited)?;
     let listeners = bind_more(listeners, &args.nvme)?;
     let portals = portals(&listeners, &args.nvme_advertise)?;
 
@@ -104,14 +109,21 @@ fn run(args: &Args) -> anyhow::Result<()> {
     };
     let spool = Arc::new(Mutex::new(Spool::restore(records.incidents()?)));
     let (fault_sender, fault_receiver) = fault_queue();
+    let names = listeners.iter().map(|listener| Ok(listener.local_addr()?.to_string()));
+    let names = names.collect::<std::io::Result<Vec<_>>>()?;
+    let StartedCores { cores, threads: reactors, interfaces } =
+        start_cores(args, &shared, listeners, &fault_sender)?;
+    drop(fault_sender);
+    // Whatever needed privileges is done, and every other thread is started by this one.
+    privileges::drop_capabilities().context("giving up capabilities")?;
+    watch_signals(signals, stop.clone())?;
+    if let Some(lifeline) = lifeline {
+        watch_lifeline(lifeline, stop)?;
+    }
     let keeper = Keeper::new(records.clone(), shared.clone(), Arc::clone(&spool), counted);
     let keeper =
         std::thread::Builder::new().name("keeper".to_owned()).spawn(move || keeper.run(&fault_receiver))?;
 
-    let names = listeners.iter().map(|listener| Ok(listener.local_addr()?.to_string()));
-    let names = names.collect::<std::io::Result<Vec<_>>>()?;
-    let (cores, reactors) = start_cores(args, &shared, listeners, &fault_sender)?;
-    drop(fault_sender);
     let applied = records.applied()?;
     let mut target = Target::new(records, shared, cores, memory, names);
     if let Some(applied) = applied {
@@ -129,6 +141,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     std::thread::Builder::new()
         .name("admin".to_owned())
         .spawn(move || admin::serve(&listener, &served, &spooled))?;
+    confine(&interfaces);
     handover::notify("READY=1").context("telling the service manager")?;
     tracing::info!(cores = ?args.cores.0, "serving");
 
@@ -139,31 +152,39 @@ fn run(args: &Args) -> anyhow::Result<()> {
     keeper.join().map_err(|_| anyhow::anyhow!("the keeper failed"))
 }
 
+/// Keeps the process to the system calls of a serving target. A kernel that has no filters is no reason not to serve.
+fn confine(interfaces: &[IoKind]) {
+    match privileges::confine_all_threads(interfaces) {
+        Ok(()) => tracing::info!("confined: no capabilities, and only the system calls that serving takes"),
+        Err(error) => tracing::warn!(%error, "serving without a system call filter (seccomp)"),
+    }
+}
+
 /// What was handed over, by kind.
 struct Inherited {
     listeners: Vec<TcpListener>,
+    /// Ends with the supervisor.
+    lifeline: Option<OwnedFd>,
     memory: KeptMemory,
 }
 
-fn sort_inherited(
-    inherited: Vec<(String, OwnedFd)>,
-    stop: &mpsc::Sender<&'static str>,
-) -> anyhow::Result<Inherited> {
+fn sort_inherited(inherited: Vec<(String, OwnedFd)>) -> anyhow::Result<Inherited> {
     let mut listeners = Vec::new();
+    let mut lifeline = None;
     let mut rest = Vec::new();
     for (name, fd) in inherited {
         if let Some(number) = name.strip_prefix("nvme-") {
             let number: usize = number.parse().with_context(|| format!("descriptor `{name}`"))?;
             listeners.push((number, TcpListener::from(fd)));
         } else if name == LIFELINE {
-            watch_lifeline(fd, stop.clone())?;
+            lifeline = Some(fd);
         } else {
             rest.push((name, fd));
         }
     }
     listeners.sort_by_key(|(number, _)| *number);
     let listeners = listeners.into_iter().map(|(_, listener)| listener).collect();
-    Ok(Inherited { listeners, memory: KeptMemory::from_inherited(rest) })
+    Ok(Inherited { listeners, lifeline, memory: KeptMemory::from_inherited(rest) })
 }
 
 fn bind_more(mut listeners: Vec<TcpListener>, addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
@@ -187,13 +208,21 @@ fn portals(listeners: &[TcpListener], advertised: &[SocketAddr]) -> anyhow::Resu
 
 type CoreThread = JoinHandle<anyhow::Result<()>>;
 
+/// Cores that run.
+struct StartedCores {
+    cores: Vec<CoreHandle>,
+    threads: Vec<CoreThread>,
+    /// By which interfaces they do their I/O.
+    interfaces: Vec<IoKind>,
+}
+
 /// Starts a reactor on each core; each has a mailbox to each other, and one for the admin side.
 fn start_cores(
     args: &Args,
     shared: &Shared,
     listeners: Vec<TcpListener>,
     faults: &FaultSender,
-) -> anyhow::Result<(Vec<CoreHandle>, Vec<CoreThread>)> {
+) -> anyhow::Result<StartedCores> {
     let count = args.cores.0.len();
     let mut inboxes = (0..count).map(|_| Inboxes::new()).collect::<std::io::Result<Vec<_>>>()?;
     let mut handles = Vec::new();
@@ -204,7 +233,7 @@ fn start_cores(
             senders.push((from != to).then(|| inbox.add(MAIL_MAX)));
         }
     }
-    let mut threads = Vec::new();
+    let mut started_cores = StartedCores { cores: handles, threads: Vec::new(), interfaces: Vec::new() };
     for (number, ((core, inboxes), peers)) in args.cores.0.iter().zip(inboxes).zip(peers).enumerate() {
         let listeners = listeners.iter().map(TcpListener::try_clone).collect::<std::io::Result<Vec<_>>>()?;
         let (shared, faults, core, io) = (shared.clone(), faults.clone(), *core, args.io.into());
@@ -213,14 +242,17 @@ fn start_cores(
             .name(format!("core-{core}"))
             .spawn(move || run_core(number, core, io, inboxes, peers, listeners, shared, faults, &started))?;
         match start.recv() {
-            Ok(()) => threads.push(thread),
+            Ok(interface) => {
+                started_cores.threads.push(thread);
+                started_cores.interfaces.push(interface);
+            }
             Err(_) => match thread.join() {
                 Ok(Err(error)) => return Err(error.context(format!("core {core}"))),
                 _ => bail!("core {core} did not start"),
             },
         }
     }
-    Ok((handles, threads))
+    Ok(started_cores)
 }
 
 #[expect(clippy::too_many_arguments, reason = "each is moved into the core's thread")]
@@ -233,7 +265,7 @@ fn run_core(
     listeners: Vec<TcpListener>,
     shared: Shared,
     faults: FaultSender,
-    started: &mpsc::Sender<()>,
+    started: &mpsc::Sender<IoKind>,
 ) -> anyhow::Result<()> {
     pin_to_core(core).context("pinning the reactor; see --cores")?;
     let config = ReactorConfig { io, ..ReactorConfig::default() };
@@ -251,7 +283,8 @@ fn run_core(
     let service = Service::new(Stores::new(), faults, Arc::clone(&shared.counters), ServiceLimits::default());
     let router = Router::new(number, service);
     let mut shard = Shard::new(router, shared, peers, config.receive_buffers, HalfOpenLimits::default());
-    started.send(()).context("the start was given up")?;
+    privileges::drop_capabilities().context("giving up capabilities")?;
+    started.send(reactor.io_kind()).context("the start was given up")?;
     reactor.run(&mut shard).context("the reactor failed")
 }
 
@@ -265,8 +298,7 @@ fn stop_cores(mut cores: Vec<CoreHandle>, threads: Vec<CoreThread>) -> anyhow::R
     Ok(())
 }
 
-fn watch_signals(stop: mpsc::Sender<&'static str>) -> anyhow::Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
+fn watch_signals(mut signals: Signals, stop: mpsc::Sender<&'static str>) -> anyhow::Result<()> {
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
             let reason = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };

@@ -141,6 +141,14 @@ impl Appliance {
         self.state.path().join("state")
     }
 
+    /// What the appliance has logged so far.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn log(&self) -> Result<String> {
+        Ok(fs::read_to_string(&self.log)?)
+    }
+
     /// What `holdfast` answers on these arguments, as an administrator calls it.
     ///
     /// # Errors

@@ -31,6 +31,15 @@ impl Appliance {
         Ok(Process { pid, private_bytes: private_kib << 10, descriptors })
     }
 
+    /// What proc(5) tells of each thread of a plane: the text of its `status`.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn threads(&self, plane: Plane) -> Result<Vec<String>> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.process(plane)?.pid))?;
+        tasks.map(|task| Ok(fs::read_to_string(task?.path().join("status"))?)).collect()
+    }
+
     /// Demands that the target has not been replaced since `before`.
     ///
     /// # Errors
