@@ -1,11 +1,12 @@
-//! The one door to the kernel: a thread-per-core reactor on io_uring, mappings that outlive a crash, mailboxes between
+//! The one door to the kernel: a thread-per-core reactor on io_uring or epoll, mappings that outlive a crash, mailboxes between
 //! cores, and the hand-over of descriptors between processes.
 //!
 //! Everything above this crate is free of `unsafe`, sockets and clocks. Protocol code takes bytes and gives back bytes;
 //! a [`Service`] joins the two: it is told what arrived and what left, and answers through [`Io`].
 //!
-//! - [`Reactor`]: one per thread, one ring each. Multishot accept and receive, one gathered send per socket in flight,
-//!   adaptive polling: it spins for a moment after each activity and then sleeps, so an idle reactor uses no CPU.
+//! - [`Reactor`]: one per thread, one ring each (or an epoll instance where io_uring is refused, see [`IoChoice`]). Multishot
+//!   accept and receive, one gathered send per socket in flight, adaptive polling: it spins for a moment after each
+//!   activity and then sleeps, so an idle reactor uses no CPU.
 //! - [`Received`]: bytes that arrived, in the kernel's buffer, for the service to keep until it has worked through them;
 //!   [`Io::pause_receive`] says when it has enough.
 //! - [`SendBatch`]: what one send carries: copied bytes, ranges of a [`Mapping`], zeros, owned buffers.

@@ -44,6 +44,8 @@ fn connected(name: &str, io: IoChoice) -> (Running<Sender>, TcpStream, SocketId,
     let sender = Sender { mapping, region: None, sockets: Vec::new(), sent: Vec::new(), closed: Vec::new() };
     let mut running = start(ReactorConfig { io, ..ReactorConfig::default() }, sender);
     let stream = TcpStream::connect(running.address).unwrap();
+    // Fixed, or the kernel would let it grow to what a whole batch takes.
+    rustix::net::sockopt::set_socket_recv_buffer_size(&stream, MIB).unwrap();
     let socket = running.wait_until(|sender, _| sender.sockets.first().copied());
     let region = running.call(|sender, io| {
         let region = io.register_region(sender.mapping.region());
