@@ -140,7 +140,9 @@ impl Controller {
     pub(crate) fn end_queues(&self) {
         self.ready.store(false, Release);
         self.serving.store(false, Release);
-        self.epoch.fetch_add(1, AcqRel);
+        if !holdfast_mutant::active("reset-keeps-queues") {
+            self.epoch.fetch_add(1, AcqRel);
+        }
         self.queues.store(0, Release);
         self.queues_granted.store(IO_QUEUES_MAX, Relaxed);
         self.write_cache.store(true, Relaxed);
@@ -169,11 +171,12 @@ impl Controller {
         if !self.is_serving() || !self.entry_sizes_fit.load(Relaxed) {
             return Err(QueueRefused::NotReady);
         }
-        if qid == 0 || qid > self.queues_granted.load(Relaxed) {
+        let beyond = qid > self.queues_granted.load(Relaxed) && !holdfast_mutant::active("queue-beyond");
+        if qid == 0 || beyond {
             return Err(QueueRefused::Beyond);
         }
         let bit = bit_of(qid);
-        if self.queues.fetch_or(bit, AcqRel) & bit != 0 {
+        if self.queues.fetch_or(bit, AcqRel) & bit != 0 && !holdfast_mutant::active("queue-twice") {
             return Err(QueueRefused::InUse);
         }
         Ok(epoch)

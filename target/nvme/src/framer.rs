@@ -159,7 +159,8 @@ impl Framer {
                     if !self.collect_digest(input) {
                         return Ok(None);
                     }
-                    let damaged = self.received_digest != self.data_digest.finish();
+                    let damaged = self.received_digest != self.data_digest.finish()
+                        && !holdfast_mutant::active("data-digest");
                     self.start_pdu();
                     return Ok(Some(Frame::DataEnd { damaged }));
                 }
@@ -239,10 +240,14 @@ impl Framer {
             pdu_type::H2C_DATA => SHORT_LEN,
             pdu_type::CAPSULE_CMD => COMMAND_LEN,
             // §3.5 "Error Handling Model": the connection ends, whatever the rest of it says.
+            pdu_type::H2C_TERM_REQ if holdfast_mutant::active("term-answered") => {
+                return Err(invalid(offset::PLEN));
+            }
             pdu_type::H2C_TERM_REQ => return Err(FrameError::Close),
             _ => return Err(invalid(offset::PDU_TYPE)),
         };
-        let in_sequence = (pdu == pdu_type::IC_REQ) != self.initialized;
+        let in_sequence =
+            (pdu == pdu_type::IC_REQ) != self.initialized || holdfast_mutant::active("icreq-twice");
         if in_sequence { Ok(hlen) } else { Err(terminate(FatalStatus::PduSequence, 0)) }
     }
 
@@ -254,21 +259,28 @@ impl Framer {
         // ICReq is all header; its FLAGS and PDO are reserved.
         let carries = common.pdu_type != pdu_type::IC_REQ;
         let has_data = carries && plen > full_len;
-        if carries && !self.digest_flags_fit(common.flags, has_data) {
+        if carries
+            && !self.digest_flags_fit(common.flags, has_data)
+            && !holdfast_mutant::active("digest-flags")
+        {
             return Err(invalid(offset::FLAGS));
         }
         if usize::from(common.hlen) != expected_hlen {
-            return Err(invalid(offset::HLEN));
+            let named = if holdfast_mutant::active("hlen-offset") { offset::PLEN } else { offset::HLEN };
+            return Err(invalid(named));
         }
         let pdo = usize::from(common.pdo);
         // Our CPDA is 0, which leaves dwords. Without data there is nothing that PDO could point at.
-        if has_data && !(pdo >= full_len && pdo.is_multiple_of(4)) {
+        if has_data
+            && !(pdo >= full_len && (pdo.is_multiple_of(4) || holdfast_mutant::active("pdo-alignment")))
+        {
             return Err(invalid(offset::PDO));
         }
         let trailer = if self.digests.data { DIGEST_LEN } else { 0 };
         let plen_fits = match common.pdu_type {
             pdu_type::IC_REQ => plen == IC_LEN,
             pdu_type::CAPSULE_CMD if !has_data => plen == full_len,
+            pdu_type::CAPSULE_CMD if holdfast_mutant::active("capsule-length") => plen > pdo + trailer,
             pdu_type::CAPSULE_CMD => plen > pdo + trailer && plen <= pdo + IN_CAPSULE_LEN + trailer,
             _ => has_data && plen > pdo + trailer,
         };
@@ -290,8 +302,9 @@ impl Framer {
         let header = self.header.get(..hlen).unwrap_or_default();
         if full_len > hlen {
             let received = self.header.get(hlen..full_len).unwrap_or_default();
-            if received != digest_of(header) {
+            if received != digest_of(header) && !holdfast_mutant::active("header-digest") {
                 let fei = <[u8; 4]>::try_from(received).map_or(0, u32::from_le_bytes);
+                let fei = if holdfast_mutant::active("header-digest-fei") { 0 } else { fei };
                 return Err(terminate(FatalStatus::HeaderDigest, fei));
             }
             self.check_fields(common)?;
@@ -310,10 +323,12 @@ impl Framer {
             }
             _ => {
                 let header = DataHeader::read_from_bytes(header).map_err(|_| FrameError::Close)?;
-                if !header.offset.get().is_multiple_of(4) {
+                if !header.offset.get().is_multiple_of(4) && !holdfast_mutant::active("datao-dword") {
                     return Err(invalid(offset::DATAO));
                 }
-                if usize::try_from(header.length.get()) != Ok(data_len) || !data_len.is_multiple_of(4) {
+                let length_fits =
+                    usize::try_from(header.length.get()) == Ok(data_len) || holdfast_mutant::active("datal");
+                if !length_fits || !data_len.is_multiple_of(4) {
                     return Err(invalid(offset::DATAL));
                 }
                 Frame::HostData { header, last: common.flags & FLAG_LAST != 0 }
@@ -345,7 +360,7 @@ fn parse_initialize(header: &[u8]) -> Result<InitializeConnection, FrameError> {
     if request.pfv.get() != 0 && !holdfast_mutant::active("icreq-pfv") {
         return Err(terminate(FatalStatus::UnsupportedParameter, offset::PFV));
     }
-    if request.pda > HPDA_MAX {
+    if request.pda > HPDA_MAX && !holdfast_mutant::active("icreq-hpda") {
         return Err(invalid(offset::HPDA));
     }
     Ok(request)

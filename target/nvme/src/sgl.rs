@@ -22,7 +22,11 @@ pub(crate) fn from_host(sqe: &Sqe, needed: usize, capsule_len: usize) -> Result<
         SGL_IN_CAPSULE => {
             let offset = usize::try_from(sqe.sgl.address.get()).unwrap_or(usize::MAX);
             if offset > capsule_len {
-                return Err(Status::SGL_OFFSET);
+                return Err(if holdfast_mutant::active("sgl-offset") {
+                    Status::DATA_SGL_LENGTH
+                } else {
+                    Status::SGL_OFFSET
+                });
             }
             if length < needed || length > capsule_len - offset {
                 return Err(Status::DATA_SGL_LENGTH);
@@ -30,6 +34,9 @@ pub(crate) fn from_host(sqe: &Sqe, needed: usize, capsule_len: usize) -> Result<
             Ok(Source::InCapsule { offset })
         }
         // Bytes in the capsule that no descriptor is about. Not Invalid Field, which no Connect may end with (§6.3).
+        SGL_TRANSPORT if length < needed && holdfast_mutant::active("sgl-write-length") => {
+            Ok(Source::Transfer)
+        }
         SGL_TRANSPORT if capsule_len > 0 || length < needed => Err(Status::DATA_SGL_LENGTH),
         SGL_TRANSPORT => Ok(Source::Transfer),
         _ => Err(Status::SGL_DESCRIPTOR_TYPE),
@@ -39,9 +46,14 @@ pub(crate) fn from_host(sqe: &Sqe, needed: usize, capsule_len: usize) -> Result<
 /// Whether the host takes `needed` bytes.
 pub(crate) fn to_host(sqe: &Sqe, needed: usize) -> Result<(), Status> {
     if sqe.sgl.identifier != SGL_TRANSPORT {
-        return Err(Status::SGL_DESCRIPTOR_TYPE);
+        let keyed = sqe.sgl.identifier == 0x40 && holdfast_mutant::active("sgl-type");
+        return if keyed { Ok(()) } else { Err(Status::SGL_DESCRIPTOR_TYPE) };
     }
-    if length_of(sqe) < needed { Err(Status::DATA_SGL_LENGTH) } else { Ok(()) }
+    if length_of(sqe) < needed && !holdfast_mutant::active("sgl-read-length") {
+        Err(Status::DATA_SGL_LENGTH)
+    } else {
+        Ok(())
+    }
 }
 
 fn length_of(sqe: &Sqe) -> usize {

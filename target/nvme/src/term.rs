@@ -55,6 +55,8 @@ impl Fatal {
 
     /// Appends the C2HTermReq that quotes the header that it is about.
     pub(crate) fn write(self, quoted: &[u8], out: &mut Vec<u8>) {
+        let quoted =
+            if holdfast_mutant::active("term-quote") { quoted.get(..8).unwrap_or(quoted) } else { quoted };
         let plen = SHORT_LEN.saturating_add(quoted.len());
         let header = TermReqHeader {
             common: CommonHeader {

@@ -198,6 +198,12 @@ impl Lab {
         self.nvme
     }
 
+    /// How long hosts wait for one answer.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.limit
+    }
+
     /// The API.
     #[must_use]
     pub fn rest(&self) -> &Rest {

@@ -37,9 +37,11 @@ impl KeepAlive {
 
     /// A Keep Alive came.
     pub(crate) fn restart(&mut self, now_ms: u64) {
-        let time_out_ms = match (self.active, self.kato_ms, self.discovery) {
+        let active = self.active || holdfast_mutant::active("keep-alive-always");
+        let time_out_ms = match (active, self.kato_ms, self.discovery) {
             (true, 0, false) => None,
             (false, ..) | (true, 0, true) => Some(IDLE_MS),
+            (true, ..) if holdfast_mutant::active("keep-alive-endless") => None,
             (true, kato_ms, _) => Some(kato_ms),
         };
         self.deadline_ms = time_out_ms.map(|time_out_ms| now_ms.saturating_add(time_out_ms));

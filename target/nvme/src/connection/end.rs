@@ -204,6 +204,9 @@ impl Connection {
     /// More commands than the queue has entries: the host does not know its own queue. Base 2.1 §3.3.2.6 "Submission Queue Flow
     /// Control": the connection and the association end.
     pub(super) fn overflow<P: BlockPort>(&mut self, cx: &mut Context<'_, P>) {
+        if holdfast_mutant::active("overrun") {
+            return;
+        }
         if let Role::Io(queue) = &self.role {
             cx.directory.remove(&queue.controller);
         }

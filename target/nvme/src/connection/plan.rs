@@ -62,10 +62,10 @@ impl Connection {
             Role::Admin(queue) => queue.controller.is_serving(),
             Role::Io(queue) => queue.controller.is_serving(),
         };
-        if !serving {
+        if !serving && !holdfast_mutant::active("serve-always") {
             return Err(Status::COMMAND_SEQUENCE.into());
         }
-        if sqe.has_reserved_fuse() || !sqe.uses_sgl() {
+        if sqe.has_reserved_fuse() || (!sqe.uses_sgl() && !holdfast_mutant::active("psdt")) {
             return Err(Status::INVALID_FIELD.into());
         }
         match &mut self.role {
@@ -149,6 +149,9 @@ impl Connection {
                 }
                 Ok(Plan::Disconnect)
             }
+            (fctype::DISCONNECT, Role::Admin(_)) if holdfast_mutant::active("disconnect-admin") => {
+                Ok(Plan::Disconnect)
+            }
             (fctype::DISCONNECT, Role::Admin(_)) => Err(Status::INVALID_QUEUE_TYPE),
             (fctype::AUTHENTICATION_SEND | fctype::AUTHENTICATION_RECEIVE, _) => Err(Status::INVALID_OPCODE),
             // §6 "Fabrics Command Set": also what is for the other kind of queue.
@@ -221,7 +224,7 @@ impl Connection {
         };
         self.entries = connected.entries;
         self.slots.set_limit(connected.entries);
-        self.flow_control = connected.flow_control;
+        self.flow_control = connected.flow_control || holdfast_mutant::active("flow-control-always");
         self.half_open_deadline_ms = None;
         Ok(connected.cntlid)
     }

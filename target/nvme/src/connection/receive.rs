@@ -74,7 +74,11 @@ impl Connection {
         let Some((id, fresh)) = self.slots.insert(sqe) else {
             return self.overflow(cx);
         };
-        let planned = if fresh { self.plan(cx, id, &sqe) } else { Err(Status::COMMAND_ID_CONFLICT.into()) };
+        let planned = if fresh || holdfast_mutant::active("cid-conflict") {
+            self.plan(cx, id, &sqe)
+        } else {
+            Err(Status::COMMAND_ID_CONFLICT.into())
+        };
         self.begin_io(cx, id, planned, data_len);
     }
 
@@ -114,7 +118,7 @@ impl Connection {
         match self.slots.tagged(tag) {
             Tagged::Open(id) => {
                 let slot = self.slots.get(id);
-                if slot.sqe.cid != header.cccid {
+                if slot.sqe.cid != header.cccid && !holdfast_mutant::active("h2c-cccid") {
                     return Err(Fatal::field(offset::CCCID));
                 }
                 let end = end_of(header, slot.progress, slot.transfer_len, last)?;
@@ -195,13 +199,15 @@ impl Connection {
 
 /// Where H2CData ends that has to go on at `progress` of a transfer.
 fn end_of(header: &DataHeader, progress: usize, transfer_len: usize, last: bool) -> Result<usize, Fatal> {
-    if header.length.get() > MAXH2CDATA {
+    if header.length.get() > MAXH2CDATA && !holdfast_mutant::active("maxh2cdata") {
         return Err(Fatal::new(FatalStatus::DataLimitExceeded));
     }
     let at = usize::try_from(header.offset.get()).ok();
     let end = at.zip(usize::try_from(header.length.get()).ok()).and_then(|(at, len)| at.checked_add(len));
     let end = end.filter(|end| *end <= transfer_len).ok_or(Fatal::new(FatalStatus::DataOutOfRange))?;
-    if at != Some(progress) || last != (end == transfer_len) {
+    let in_order = at == Some(progress) || holdfast_mutant::active("h2c-order");
+    let last_fits = last == (end == transfer_len) || holdfast_mutant::active("h2c-last");
+    if !in_order || !last_fits {
         return Err(Fatal::new(FatalStatus::PduSequence));
     }
     Ok(end)

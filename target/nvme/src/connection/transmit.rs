@@ -74,9 +74,11 @@ impl Connection {
         let len = left.min(C2H_DATA_LEN_MAX);
         let last = len == left;
         // The response may be left out only if it would say nothing. §3.5.2: not so with flow control, which needs SQHD.
-        let silent = last && len > 0 && !self.flow_control && slot.status.is_success() && slot.result == 0;
+        let hushed = !self.flow_control || holdfast_mutant::active("success-without-sqhd");
+        let silent = last && len > 0 && hushed && slot.status.is_success() && slot.result == 0;
         if len > 0 {
-            self.put_data(cx, id, len, last, silent, sink);
+            let marked = last || (holdfast_mutant::active("c2h-last") && left > C2H_DATA_LEN_MAX);
+            self.put_data(cx, id, len, marked, silent, sink);
             self.slots.get_mut(id).progress += len;
         }
         if !last {
@@ -103,7 +105,8 @@ impl Connection {
     ) {
         let slot = self.slots.get(id);
         let header_len = SHORT_LEN + self.header_digest_len();
-        let data_offset = header_len.next_multiple_of(self.data_alignment);
+        let alignment = if holdfast_mutant::active("hpda") { 4 } else { self.data_alignment };
+        let data_offset = header_len.next_multiple_of(alignment);
         let trailer = if self.digests.data { DIGEST_LEN } else { 0 };
         let mut flags = 0;
         for (flag, set) in [
@@ -161,6 +164,7 @@ impl Connection {
         let sqhd = match (self.flow_control, connects) {
             (true, _) => self.sq_head,
             (false, true) => NO_FLOW_CONTROL,
+            (false, false) if holdfast_mutant::active("sqhd-without-flow-control") => self.sq_head,
             (false, false) => 0,
         };
         let response = ResponseCapsule {
@@ -191,7 +195,7 @@ impl Connection {
     /// outstanding than its queue has entries.
     pub(super) fn advance_sq_head(&mut self) {
         self.sq_head = match self.sq_head + 1 {
-            next if next >= self.entries => 0,
+            next if next >= self.entries && !holdfast_mutant::active("sqhd-wrap") => 0,
             next => next,
         };
     }

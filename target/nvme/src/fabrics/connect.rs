@@ -79,7 +79,8 @@ fn bad_field(position: u16) -> Refused {
 
 /// A parameter in the data that cannot be.
 fn bad_data(position: u16) -> Refused {
-    Refused { status: Status::CONNECT_INVALID_PARAMETERS, result: u32::from(position) | (1 << 16) }
+    let start = if holdfast_mutant::active("connect-iattr") { 0 } else { 1 << 16 };
+    Refused { status: Status::CONNECT_INVALID_PARAMETERS, result: u32::from(position) | start }
 }
 
 /// Carries out a Connect.
@@ -90,10 +91,11 @@ pub(crate) fn connect<P: BlockPort>(
     payload: &[u8],
 ) -> Result<Connected, Refused> {
     let fields = ConnectFields::of(sqe);
-    if fields.record_format != 0 {
+    if fields.record_format != 0 && !holdfast_mutant::active("connect-recfmt") {
         return Err(Status::CONNECT_INCOMPATIBLE_FORMAT.into());
     }
-    if fields.sq_size == 0 || fields.sq_size >= QUEUE_ENTRIES_MAX {
+    let too_large = fields.sq_size >= QUEUE_ENTRIES_MAX && !holdfast_mutant::active("connect-sqsize");
+    if fields.sq_size == 0 || too_large {
         return Err(bad_field(offset::SQSIZE));
     }
     let data = ConnectData::read_from_bytes(payload).map_err(|_| Refused::from(Status::DATA_SGL_LENGTH))?;
@@ -111,7 +113,12 @@ pub(crate) fn connect<P: BlockPort>(
         let cntlid = queue.controller.cntlid;
         (Queue::Io(queue), cntlid)
     };
-    Ok(Connected { queue, cntlid, entries: fields.sq_size + 1, flow_control: !fields.disable_flow_control })
+    Ok(Connected {
+        queue,
+        cntlid,
+        entries: fields.sq_size.saturating_add(1),
+        flow_control: !fields.disable_flow_control,
+    })
 }
 
 /// Connect's data.
@@ -127,7 +134,7 @@ impl Asked<'_> {
         cx: &mut Context<'_, P>,
         caller: Caller,
     ) -> Result<Arc<Controller>, Refused> {
-        if self.data.cntlid.get() != CNTLID_DYNAMIC {
+        if self.data.cntlid.get() != CNTLID_DYNAMIC && !holdfast_mutant::active("connect-cntlid") {
             return Err(bad_data(offset::CNTLID));
         }
         if self.subnqn == DISCOVERY_NQN {
@@ -182,13 +189,14 @@ impl Asked<'_> {
         let controller = cx.directory.find(self.data.cntlid.get());
         let controller = controller.ok_or(Refused { status: refused.status.retryable(), ..refused })?;
         let owner = &controller.association;
-        if owner.subnqn != self.subnqn {
+        if owner.subnqn != self.subnqn && !holdfast_mutant::active("connect-io-subnqn") {
             return Err(bad_data(offset::SUBNQN));
         }
-        if owner.hostnqn != self.hostnqn {
+        if owner.hostnqn != self.hostnqn && !holdfast_mutant::active("connect-io-hostnqn") {
             return Err(bad_data(offset::HOSTNQN));
         }
-        if self.data.host_id != NO_HOST_ID && owner.host_id != self.data.host_id {
+        let another = self.data.host_id != NO_HOST_ID && owner.host_id != self.data.host_id;
+        if another && !holdfast_mutant::active("connect-io-hostid") {
             return Err(bad_data(offset::HOSTID));
         }
         let session = controller.session().cloned().ok_or(bad_field(offset::QID))?;

@@ -120,10 +120,10 @@ fn it_can_be_reset_again_and_again(lab: &mut Lab) -> Result<()> {
 fn a_reset_deletes_the_io_queues(lab: &mut Lab) -> Result<()> {
     let mut session = lab.session(Options::default().io_queues(2))?;
     reset(session.admin())?;
-    for qid in [1, 2] {
-        dead(session.io(qid)).with_context(|| format!("queue {qid}"))?;
-    }
-    Ok(())
+    dead(session.io(1)).context("while it is disabled")?;
+    session.admin().enable()?;
+    session.admin().keep_alive()?.ok()?;
+    dead(session.io(2)).context("once it is enabled again")
 }
 
 fn queues_can_be_made_anew_after_a_reset(lab: &mut Lab) -> Result<()> {

@@ -68,7 +68,7 @@ fn half_open_connections_end(lab: &mut Lab) -> Result<()> {
     for (connection, what) in
         [(&mut silent, "silent"), (&mut within, "within an ICReq"), (&mut unconnected, "no Connect")]
     {
-        connection.set_limit(std::time::Duration::from_secs(120))?;
+        connection.set_limit(lab.patience() * 4)?;
         connection.expect_close().context(what)?;
     }
     Ok(())

@@ -62,8 +62,9 @@ fn sixteen_hosts_read_what_they_wrote(lab: &mut Lab) -> Result<()> {
 }
 
 fn digested_hosts_read_what_they_wrote(lab: &mut Lab) -> Result<()> {
-    let open =
-        |index: u32| lab.session(Options::default().queue_size(32).digests(index.is_multiple_of(2), index % 4 < 2));
+    let open = |index: u32| {
+        lab.session(Options::default().queue_size(32).digests(index.is_multiple_of(2), index % 4 < 2))
+    };
     let sessions = (0..8).map(open).collect::<Result<Vec<Session>>>()?;
     together(sessions, 6)
 }
