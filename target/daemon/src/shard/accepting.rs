@@ -38,7 +38,7 @@ impl Default for HalfOpenLimits {
 #[derive(Debug)]
 pub(super) struct HalfOpen {
     limits: HalfOpenLimits,
-    count: usize,
+    pub count: usize,
     /// Connections by number in the order in which they came, with some that are not half open any more.
     order: VecDeque<u64>,
 }

@@ -53,7 +53,7 @@ pub(super) fn place_of(id: u64) -> usize {
 }
 
 /// Deadlines are met up to this much later, so that all links are looked at a few times per second at most.
-const DEADLINE_GRAIN_MS: u64 = 64;
+pub(super) const DEADLINE_GRAIN_MS: u64 = 64;
 
 impl Shard {
     /// Visits all connections; those for which `visit` says so may have something to send, or are to be closed.

@@ -7,6 +7,8 @@ mod mail;
 mod pools;
 mod sending;
 mod serving;
+#[cfg(test)]
+mod tests;
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;

@@ -37,7 +37,7 @@ const INPUT_BUFFERS_LOW: usize = 1;
 
 /// Responses that may wait behind a send under way before the connection is served no more: the next batch, and the one
 /// after that.
-const OUTBOX_MAX: usize = 2 * RESPONSES_PER_BATCH;
+pub(super) const OUTBOX_MAX: usize = 2 * RESPONSES_PER_BATCH;
 
 impl Link {
     /// Whether it has something to do, and may.
@@ -46,7 +46,7 @@ impl Link {
     }
 
     /// Whether its peer is behind with reading.
-    fn is_stalled(&self) -> bool {
+    pub(super) fn is_stalled(&self) -> bool {
         self.sending.is_some() && self.connection.ready_responses() >= OUTBOX_MAX
     }
 }

@@ -1,0 +1,49 @@
+//! A host with many queues against one with a single queue, over real sockets.
+
+use holdfast_reactor::ReactorConfig;
+use holdfast_testkit::{Command, Io, Queue};
+
+use super::stage::{NSID, Stage};
+use crate::shard::HalfOpenLimits;
+
+const BLOCK: usize = 512;
+/// Commands on each queue.
+const DEPTH: u64 = 100;
+const GREEDY_QUEUES: u16 = 24;
+
+/// How far the greedy host may be ahead, in commands: three slices of 28 commands (a slice pays for so many of this size), and
+/// one turn that may begin before the modest host's first command is there.
+const AHEAD_MAX: u64 = 3 * 29 + 60;
+
+fn fill(queue: &mut Queue) {
+    for number in 0..DEPTH {
+        let sqe = Io::at(number, 1).sqe(0x02, NSID);
+        queue.submit(Command::reading(sqe, BLOCK)).unwrap();
+    }
+}
+
+fn drain(queue: &mut Queue) {
+    for _ in 0..DEPTH {
+        assert!(queue.wait_any().unwrap().1.status().is_success());
+    }
+}
+
+#[test]
+fn a_host_with_one_queue_is_done_when_one_with_24_full_queues_has_had_as_much() {
+    let mut stage = Stage::new(BLOCK, HalfOpenLimits::default(), ReactorConfig::default());
+    let mut greedy = stage.session(0, GREEDY_QUEUES);
+    let mut modest = stage.session(1, 1);
+    let hold = stage.hold();
+    (1..=GREEDY_QUEUES).for_each(|qid| fill(greedy.io(qid)));
+    fill(modest.io(1));
+    drop(hold);
+    let reader = std::thread::spawn(move || (1..=GREEDY_QUEUES).for_each(|qid| drain(greedy.io(qid))));
+    drain(modest.io(1));
+    reader.join().unwrap();
+    stage.until(|shard, _| !shard.fair.is_waiting());
+    let turns = stage.turns.lock().unwrap();
+    let done = turns.iter().find(|turn| turn.done[1] == DEPTH).unwrap();
+    assert!(done.done[0] <= DEPTH + AHEAD_MAX, "{done:?}");
+    // Nothing was lost to the fairness.
+    assert_eq!(turns.last().unwrap().done, [DEPTH * u64::from(GREEDY_QUEUES), DEPTH]);
+}
