@@ -30,7 +30,10 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(20);
 fn defined(connection: &mut Connection, complete: bool) -> Result<()> {
     connection.set_limit(if complete { NOTICED_WITHIN } else { Duration::from_millis(5) })?;
     match connection.recv() {
-        Ok(Pdu::C2hTermReq(_)) => Ok(connection.expect_close()?),
+        Ok(Pdu::C2hTermReq(_)) => {
+            connection.set_limit(NOTICED_WITHIN)?;
+            Ok(connection.expect_close()?)
+        }
         Ok(_) | Err(Error::Closed { .. }) => Ok(()),
         Err(Error::Timeout { .. }) if !complete => Ok(()),
         Err(other) => Err(other.into()),
