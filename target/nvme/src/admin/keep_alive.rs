@@ -23,7 +23,9 @@ impl KeepAlive {
 
     /// KATO, in milliseconds; rounded up to the granularity.
     pub(crate) fn set(&mut self, kato_ms: u32, now_ms: u64) {
-        self.kato_ms = u64::from(kato_ms).next_multiple_of(KEEP_ALIVE_GRANULARITY_MS);
+        let granularity =
+            if holdfast_mutant::active("keep-alive-rounding") { 1 } else { KEEP_ALIVE_GRANULARITY_MS };
+        self.kato_ms = u64::from(kato_ms).next_multiple_of(granularity);
         self.restart(now_ms);
     }
 

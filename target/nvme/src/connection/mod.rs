@@ -238,6 +238,7 @@ impl Connection {
             Role::Io(_) if self.reserved > 0 => {
                 Some(self.transfer_moved_ms.saturating_add(TRANSFER_STALL_MS))
             }
+            Role::None if holdfast_mutant::active("half-open-endless") => None,
             Role::None | Role::Io(_) => self.half_open_deadline_ms,
         }
     }
@@ -329,7 +330,9 @@ impl Connection {
         match std::mem::replace(&mut self.role, Role::None) {
             Role::None => {}
             Role::Admin(queue) => {
-                cx.directory.remove(&queue.controller);
+                if !holdfast_mutant::active("association-remains") {
+                    cx.directory.remove(&queue.controller);
+                }
                 if let Some(session) = queue.controller.session() {
                     cx.sessions.close(session.id);
                 }

@@ -51,12 +51,15 @@ impl Connection {
     fn put_r2t<T: TransmitSink>(&mut self, id: SlotId, sink: &mut T) {
         let tag = self.slots.tag(id, |tag| self.aborted_r2ts.contains(tag));
         self.slots.get_mut(id).state = State::Transferring;
+        let whole = self.slots.get(id).transfer_len;
+        let asked =
+            if holdfast_mutant::active("r2t-length") && whole >= 64 * 1024 { whole + 4 } else { whole };
         let header = DataHeader {
             common: self.short_header(pdu_type::R2T, 0),
             cccid: self.slots.get(id).sqe.cid,
             ttag: U16::new(tag),
             offset: U32::ZERO,
-            length: wire_len(self.slots.get(id).transfer_len),
+            length: wire_len(asked),
             reserved: [0; 4],
         };
         self.put_header(header.as_bytes(), sink);

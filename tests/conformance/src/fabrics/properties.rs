@@ -11,6 +11,7 @@ const GET: &str = "NVMe Base 2.1 §6.5 \"Property Get Command and Response\"";
 const SET: &str = "NVMe Base 2.1 §6.6 \"Property Set Command and Response\"";
 const CAP: &str = "NVMe Base 2.1 §3.1.4.1 \"Offset 0h: CAP – Controller Capabilities\"";
 const VS: &str = "NVMe Base 2.1 §3.1.4.2 \"Offset 8h: VS – Version\"";
+const CRTO: &str = "NVMe Base 2.1 §3.1.4 \"Controller Properties\", CRTO";
 const CC: &str = "NVMe Base 2.1 §3.1.4.5 \"Offset 14h: CC – Controller Configuration\"";
 const CSTS: &str = "NVMe Base 2.1 §3.1.4.6 \"Offset 1Ch: CSTS – Controller Status\"";
 
@@ -18,6 +19,7 @@ const CSTS: &str = "NVMe Base 2.1 §3.1.4.6 \"Offset 1Ch: CSTS – Controller St
 pub(crate) const CASES: &[Case] = &[
     Case::new("fabrics.property.cap", CAP, capabilities_are_those_of_a_fabrics_controller),
     Case::new("fabrics.property.vs", VS, the_version_is_identifys),
+    Case::new("fabrics.property.crto", CRTO, ready_timeouts_are_told),
     Case::new("fabrics.property.initial", CC, configuration_and_status_begin_at_zero),
     Case::new("fabrics.property.cc-reads-back", CC, the_configuration_reads_back),
     Case::new("fabrics.property.csts-ready", CSTS, an_enabled_controller_is_ready_without_error),
@@ -60,6 +62,15 @@ fn the_version_is_identifys(lab: &mut Lab) -> Result<()> {
     let vs = value(session.admin(), Property::Vs)?;
     check::same("VS", vs, 0x0002_0100)?;
     check::same("VER of Identify", u64::from(session.controller().version), vs)
+}
+
+/// CAP.CRMS.CRWMS and, with it, CRTO.CRWMT are there in every controller of this version.
+fn ready_timeouts_are_told(lab: &mut Lab) -> Result<()> {
+    let mut queue = disabled(lab)?;
+    ensure!(value(&mut queue, Property::Cap)? & 1 << 59 != 0, "CAP.CRMS.CRWMS is clear");
+    let crto = value(&mut queue, Property::At { offset: 0x68, wide: false })?;
+    ensure!(crto & 0xffff > 0, "CRTO {crto:#x}");
+    check::status(&get(&mut queue, 1, 0x68)?, code::INVALID_FIELD)
 }
 
 fn configuration_and_status_begin_at_zero(lab: &mut Lab) -> Result<()> {

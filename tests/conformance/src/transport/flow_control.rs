@@ -171,8 +171,9 @@ fn a_host_can_have_it_off(lab: &mut Lab) -> Result<()> {
     let session = session(lab)?;
     let (mut queue, sqhd) = connected(lab, &session, 1, 16, NO_FLOW_CONTROL)?;
     check::same("SQHD of the Connect", sqhd, AGREED)?;
-    for _ in 0..100 {
-        queue.flush(1)?.ok()?;
+    for round in 0..100 {
+        queue.write(1, &Io::at(41, 1), &[round; 4096])?.ok()?;
+        ensure!(queue.read(1, &Io::at(41, 1), 4096)?.ok()?.data == [round; 4096], "round {round}");
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! List (SGL)", §4.1.1 "Admin Command and I/O Command Common SQE" (PSDT).
 
 use anyhow::{Context as _, Result, ensure};
-use holdfast_testkit::wire::{Sqe, code, le32, opcode};
+use holdfast_testkit::wire::{Pdu, Sqe, code, le32, opcode};
 use holdfast_testkit::{Command, Completion, Io, Options, Placement, Queue};
 
 use crate::{Case, Lab, check};
@@ -26,6 +26,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("transport.sgl.offset-for-read", BUFFERS, data_to_the_host_never_is_in_a_capsule),
     Case::new("transport.sgl.capsule-longer-than-data", SGL, a_length_beyond_the_capsule_is_invalid),
     Case::new("transport.sgl.capsule-without-data", SGL, an_empty_capsule_cannot_have_in_capsule_data),
+    Case::new("transport.sgl.stray-capsule-data", SGL, capsule_data_that_no_descriptor_names_is_not_written),
     Case::new("transport.sgl.write-short", SGL, a_write_with_too_short_a_buffer_is_invalid),
     Case::new("transport.sgl.write-short-in-capsule", SGL, a_write_with_too_little_in_its_capsule_is_invalid),
     Case::new("transport.sgl.read-short", SGL, a_read_with_too_short_a_buffer_is_invalid),
@@ -177,6 +178,24 @@ fn an_empty_capsule_cannot_have_in_capsule_data(lab: &mut Lab) -> Result<()> {
     let mut session = lab.session(Options::default())?;
     let done = bare(session.io(1), write(&Io::at(10, 1)).sgl_in_capsule(0, 4096))?;
     check::status_among(&done, &[code::DATA_SGL_LENGTH_INVALID, code::SGL_OFFSET_INVALID])
+}
+
+/// The descriptor says that the data is to be asked for, and data lies in the capsule: refused, or asked for.
+fn capsule_data_that_no_descriptor_names_is_not_written(lab: &mut Lab) -> Result<()> {
+    let mut session = lab.session(Options::default())?;
+    let at = Io::at(15, 1);
+    session.io(1).write(1, &at, &[1; 4096])?.ok()?;
+    let connection = session.io(1).connection();
+    let sqe = write(&at).with_cid(9).sgl_transport(4096);
+    connection.send(&Pdu::CapsuleCmd { sqe, data: vec![2; 4096] })?;
+    match connection.recv()? {
+        Pdu::CapsuleResp(cqe) => ensure!(!cqe.status.is_success(), "stray data was written"),
+        Pdu::R2t(_) | Pdu::C2hTermReq(_) => {}
+        other => anyhow::bail!("{}", other.name()),
+    }
+    let back = lab.session(Options::default())?.io(1).read(1, &at, 4096)?.ok()?.data;
+    ensure!(back == [1; 4096], "stray data was stored");
+    Ok(())
 }
 
 fn a_write_with_too_short_a_buffer_is_invalid(lab: &mut Lab) -> Result<()> {

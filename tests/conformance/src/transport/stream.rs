@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use holdfast_testkit::wire::{Digests, IcReq, Pdu, Sqe, opcode};
-use holdfast_testkit::{Connection, Io, Options, Session};
+use holdfast_testkit::{ConnectCommand, Connection, Io, Options, Session};
 
 use super::r2t::held;
 use crate::{Case, Lab, check};
@@ -19,6 +19,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("transport.stream.h2c-every-cut", SEGMENTS, a_data_pdu_may_be_cut_anywhere),
     Case::new("transport.stream.many-in-one", SEGMENTS, many_capsules_may_come_at_once),
     Case::new("transport.stream.writes-in-one", SEGMENTS, many_capsules_with_data_may_come_at_once),
+    Case::new("transport.stream.icreq-and-connect", SEGMENTS, a_connect_may_follow_its_icreq_at_once),
     Case::new("transport.stream.straddling", SEGMENTS, segments_may_end_within_any_pdu),
     Case::new("transport.stream.half-and-half", SEGMENTS, half_a_pdu_delays_only_its_own_connection),
 ];
@@ -168,6 +169,19 @@ fn many_capsules_with_data_may_come_at_once(lab: &mut Lab) -> Result<()> {
         reads_back(&mut session, 3200 + cid, &check::pattern(cid, 4096))?;
     }
     Ok(())
+}
+
+/// A host that asks for nothing special knows what it will be answered.
+fn a_connect_may_follow_its_icreq_at_once(lab: &mut Lab) -> Result<()> {
+    let share = lab.share(crate::Format::STANDARD)?;
+    let nqn = lab.admit("plain", &share, crate::View::Plain)?;
+    let command = ConnectCommand::admin(&nqn, [3; 16], &share.nqn).command();
+    let sqe = command.sqe.with_cid(4).sgl_in_capsule(0, 1024);
+    let connect = Pdu::CapsuleCmd { sqe, data: command.data }.encode(Digests::default(), 4);
+    let mut connection = lab.raw()?;
+    connection.send_raw(&[ic_req().as_slice(), connect.as_bytes()].concat())?;
+    ensure!(matches!(connection.recv()?, Pdu::IcResp(_)), "no ICResp");
+    responses(&mut connection, [4])
 }
 
 fn segments_may_end_within_any_pdu(lab: &mut Lab) -> Result<()> {

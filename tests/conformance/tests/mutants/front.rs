@@ -108,4 +108,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant { name: "keep-alive-always", caught_by: &["fabrics.keep-alive.disabled"] },
     Mutant { name: "discovery-all", caught_by: &["fabrics.discovery.only-granted"] },
+    Mutant { name: "r2t-length", caught_by: &["transport.r2t.length"] },
+    Mutant { name: "keep-alive-rounding", caught_by: &["fabrics.keep-alive.rounding"] },
+    Mutant { name: "half-open-endless", caught_by: &["robustness.flood.half-open-ends"] },
+    Mutant { name: "association-remains", caught_by: &["fabrics.association.admin-lost"] },
+    Mutant { name: "access-for-all", caught_by: &["fabrics.access.unknown-host", "fabrics.access.no-grant"] },
 ];
