@@ -22,6 +22,7 @@ mod target;
 use std::io::{IsTerminal, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
@@ -115,7 +116,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         start_cores(args, &shared, listeners, &fault_sender)?;
     drop(fault_sender);
     // Whatever needed privileges is done, and every other thread is started by this one.
-    privileges::drop_capabilities().context("giving up capabilities")?;
+    drop_privileges(args)?;
     watch_signals(signals, stop.clone())?;
     if let Some(lifeline) = lifeline {
         watch_lifeline(lifeline, stop)?;
@@ -150,6 +151,14 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let target = target.lock().unwrap_or_else(PoisonError::into_inner).take();
     stop_cores(target.map(Target::into_cores).unwrap_or_default(), reactors)?;
     keeper.join().map_err(|_| anyhow::anyhow!("the keeper failed"))
+}
+
+/// Leaves this thread without capabilities, and makes sure that it can do without.
+fn drop_privileges(args: &Args) -> anyhow::Result<()> {
+    privileges::drop_capabilities().context("giving up capabilities")?;
+    privileges::demand_writable(&args.state).context("state folder")?;
+    let beside = args.socket.parent().filter(|folder| !folder.as_os_str().is_empty());
+    privileges::demand_writable(beside.unwrap_or(Path::new("."))).context("folder of the socket")
 }
 
 /// Keeps the process to the system calls of a serving target. A kernel that has no filters is no reason not to serve.

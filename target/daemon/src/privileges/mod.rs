@@ -10,5 +10,5 @@
 mod capabilities;
 mod system_calls;
 
-pub(crate) use capabilities::drop_capabilities;
+pub(crate) use capabilities::{demand_writable, drop_capabilities};
 pub(crate) use system_calls::confine_all_threads;
