@@ -10,12 +10,20 @@ mod behavior;
 mod common;
 mod host;
 mod queues;
+mod timestamp;
 mod unknown;
 mod values;
 
 /// The cases by topic.
-pub const TOPICS: &[&[Case]] =
-    &[common::CASES, queues::CASES, values::CASES, host::CASES, behavior::CASES, unknown::CASES];
+pub const TOPICS: &[&[Case]] = &[
+    common::CASES,
+    queues::CASES,
+    values::CASES,
+    host::CASES,
+    timestamp::CASES,
+    behavior::CASES,
+    unknown::CASES,
+];
 
 /// Feature identifiers.
 pub(crate) mod fid {
@@ -27,6 +35,7 @@ pub(crate) mod fid {
     pub(crate) const NUMBER_OF_QUEUES: u8 = 0x07;
     pub(crate) const WRITE_ATOMICITY: u8 = 0x0a;
     pub(crate) const ASYNC_EVENTS: u8 = 0x0b;
+    pub(crate) const TIMESTAMP: u8 = 0x0e;
     pub(crate) const KEEP_ALIVE_TIMER: u8 = 0x0f;
     pub(crate) const HOST_BEHAVIOR: u8 = 0x16;
     pub(crate) const HOST_IDENTIFIER: u8 = 0x81;
@@ -73,6 +82,7 @@ impl Request {
         match self.fid {
             fid::HOST_BEHAVIOR => HOST_BEHAVIOR_LEN,
             fid::HOST_IDENTIFIER => 16,
+            fid::TIMESTAMP => 8,
             _ => 0,
         }
     }

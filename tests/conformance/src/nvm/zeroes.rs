@@ -1,12 +1,13 @@
 //! Write Zeroes. NVM Command Set 1.1 §3.3.8 "Write Zeroes command".
 
 use anyhow::Result;
-use holdfast_testkit::Io;
+use holdfast_testkit::wire::code;
+use holdfast_testkit::{Io, Options};
 
 use super::{BLOCK, holds, session, size};
 use crate::check::{pattern, same};
-use crate::fields::{done, part};
-use crate::{Case, Lab};
+use crate::fields::{bit, done, part, refused};
+use crate::{Case, Format, Lab, View};
 
 const CLAUSE: &str = "NVM Command Set 1.1 §3.3.8 \"Write Zeroes command\"";
 
@@ -18,6 +19,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { id: "nvm.zeroes.large", clause: CLAUSE, run: no_data_moves_so_mdts_does_not_count },
     Case { id: "nvm.zeroes.unwritten", clause: CLAUSE, run: zeroes_over_nothing },
     Case { id: "nvm.zeroes.written-again", clause: CLAUSE, run: a_later_write_counts },
+    Case { id: "nvm.zeroes.namespace", clause: CLAUSE, run: a_namespace_is_cleared_at_once },
     Case { id: "nvm.zeroes.no-data", clause: CLAUSE, run: no_data_is_asked_for },
 ];
 
@@ -76,6 +78,33 @@ fn a_later_write_counts(lab: &mut Lab) -> Result<()> {
         holds(io, 1501, &data)?;
         holds(io, 1500, &vec![0; BLOCK])?;
         holds(io, 1503, &vec![0; BLOCK])?;
+    }
+    Ok(())
+}
+
+/// NSZ (CDW12 bit 23), where ONCS bit 12 has it: every block is cleared, whatever SLBA and NLB say, and DW0 bit 0 tells so.
+/// It goes only with DEAC.
+fn a_namespace_is_cleared_at_once(lab: &mut Lab) -> Result<()> {
+    const NSZ: u32 = 1 << 23;
+    let share = lab.fresh_share(Format::STANDARD)?;
+    let mut session = lab.open_as("plain", &share, View::Plain, Options::default())?;
+    if !bit(session.controller().oncs, 12) {
+        return Ok(());
+    }
+    let last = size(&mut session)? - 1;
+    let io = session.io(1);
+    for slba in [0, u64::MAX] {
+        for lba in [0, 700, last] {
+            done(&io.write(1, &Io::at(lba, 1), &pattern(lba, BLOCK))?)?;
+        }
+        refused(&io.write_zeroes(1, &Io::at(slba, 1).cdw12(NSZ))?, code::INVALID_FIELD)?;
+        holds(io, 700, &pattern(700, BLOCK))?;
+        let completion = io.write_zeroes(1, &Io::at(slba, 1).cdw12(NSZ).deallocate())?;
+        done(&completion)?;
+        same("LBAs Cleared to Zero", completion.cqe.dw0 & 1, 1)?;
+        for lba in [0, 700, last] {
+            holds(io, lba, &vec![0; BLOCK])?;
+        }
     }
     Ok(())
 }
