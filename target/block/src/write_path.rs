@@ -33,7 +33,10 @@ pub(crate) fn fill_slots<S: Store>(store: &mut S, ticket: &mut Ticket, host: Hos
                 let complete = piece.offset + piece.bytes.len() == shape.block_len;
                 if complete && shape.wire_tuple_len == 0 {
                     let record = match (shape.format, command.insert) {
-                        (Some(format), Some(tags)) => {
+                        (Some(format), Some(mut tags)) => {
+                            if holdfast_mutant::active("pi-insert-app") {
+                                tags.app_tag = 0;
+                            }
                             let guard = finish_guard(arrival, format);
                             inserted_record(format, &make_tuple(format, &tags, piece.block, guard), host)
                         }

@@ -95,7 +95,11 @@ impl Status {
                     Tag::Storage => 0x88,
                 };
                 let writes = matches!(operation, Operation::Write | Operation::CopyTarget);
-                if writes { fatal(MEDIA, code) } else { again(MEDIA, code) }
+                if writes && !holdfast_mutant::active("pi-retry") {
+                    fatal(MEDIA, code)
+                } else {
+                    again(MEDIA, code)
+                }
             }
             BlockError::InvalidProtection => Status::INVALID_PROTECTION,
             BlockError::Miscompare => Status::MISCOMPARE,

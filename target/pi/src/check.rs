@@ -81,21 +81,24 @@ pub fn check_tuple(
     if !plan.compares_anything() {
         return Ok(Checked::Unchecked);
     }
-    if tuple.escapes(format) {
+    if tuple.escapes(format) || holdfast_mutant::active("pi-escape") && tuple.app_tag == 0xffff {
         return Ok(Checked::Escaped);
     }
     let fault = |tag, expected, actual| Err(Fault { block_index: index, tag, expected, actual });
-    if plan.check_guard && tuple.guard != computed_guard {
+    if plan.check_guard && tuple.guard != computed_guard && !holdfast_mutant::active("pi-guard") {
         return fault(Tag::Guard, computed_guard, tuple.guard);
     }
-    if plan.check_app && (tuple.app_tag ^ plan.app_tag) & plan.app_mask != 0 {
+    let app_mask = if holdfast_mutant::active("pi-app-mask") { 0xffff } else { plan.app_mask };
+    if plan.check_app && (tuple.app_tag ^ plan.app_tag) & app_mask != 0 {
         return fault(Tag::App, plan.app_tag.into(), tuple.app_tag.into());
     }
-    let expected_ref = format.ref_tag_at(plan.initial_ref, index);
+    let index_of_ref = if holdfast_mutant::active("pi-ref-stays") { index.min(4) } else { index };
+    let expected_ref = format.ref_tag_at(plan.initial_ref, index_of_ref);
     if plan.check_ref && tuple.ref_tag != expected_ref {
         return fault(Tag::Ref, expected_ref, tuple.ref_tag);
     }
-    if plan.check_storage && (tuple.storage_tag ^ plan.storage_tag) & plan.storage_mask != 0 {
+    let check_storage = plan.check_storage && !holdfast_mutant::active("pi-storage");
+    if check_storage && (tuple.storage_tag ^ plan.storage_tag) & plan.storage_mask != 0 {
         return fault(Tag::Storage, plan.storage_tag, tuple.storage_tag);
     }
     Ok(Checked::Checked)

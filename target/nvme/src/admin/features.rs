@@ -82,7 +82,9 @@ fn check_nsid(queue: &AdminQueue, id: u8, nsid: u32, sets: bool) -> Result<(), S
     match nsid {
         0 | u32::MAX => Ok(()),
         _ if !is_valid => Err(Status::INVALID_NAMESPACE),
-        _ if sets && !is_per_namespace(id) => Err(Status::FEATURE_NOT_PER_NAMESPACE),
+        _ if sets && !is_per_namespace(id) && !holdfast_mutant::active("feature-scope") => {
+            Err(Status::FEATURE_NOT_PER_NAMESPACE)
+        }
         _ => Ok(()),
     }
 }
@@ -196,7 +198,7 @@ pub(super) fn set<P: BlockPort>(
 ) -> Result<AdminPlan, Status> {
     let [id, _, _, save] = sqe.cdw10.to_bytes();
     exists(queue, id)?;
-    if save & 0x80 != 0 {
+    if save & 0x80 != 0 && !holdfast_mutant::active("feature-save") {
         return Err(Status::FEATURE_NOT_SAVEABLE);
     }
     check_nsid(queue, id, sqe.nsid.get(), true)?;
@@ -271,7 +273,7 @@ fn set_queues(queue: &AdminQueue, value: u32) -> Result<AdminPlan, Status> {
     if asked == u16::MAX {
         return Err(Status::INVALID_FIELD.at(at::DWORD_11));
     }
-    if queue.controller.has_queues() {
+    if queue.controller.has_queues() && !holdfast_mutant::active("feature-queues") {
         return Err(Status::COMMAND_SEQUENCE);
     }
     let granted = (asked + 1).min(IO_QUEUES_MAX);

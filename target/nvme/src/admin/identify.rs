@@ -74,7 +74,8 @@ impl<P: BlockPort> Asked<'_, '_, P> {
                 self.of_namespace(|_| identify_namespace::independent().as_bytes().to_vec())
             }
             cns::DESCRIPTORS => {
-                self.found()?.map(identify_namespace::descriptors).ok_or(Status::INACTIVE_NAMESPACE)
+                let found = self.found()?.filter(|_| !holdfast_mutant::active("identify-descriptors"));
+                found.map(identify_namespace::descriptors).ok_or(Status::INACTIVE_NAMESPACE)
             }
             cns::ACTIVE_NAMESPACES | cns::ALLOCATED_NAMESPACES => self.nsids(),
             cns::ACTIVE_NAMESPACES_OF_COMMAND_SET | cns::ALLOCATED_NAMESPACES_OF_COMMAND_SET => {
@@ -104,7 +105,7 @@ impl<P: BlockPort> Asked<'_, '_, P> {
     /// The namespace that is asked about; `None` if it is inactive, an error if there can be none. There are no capabilities
     /// that all namespaces share, so FFFFFFFFh names none.
     fn found(&self) -> Result<Option<&Namespace>, Status> {
-        if self.nsid == 0 || self.nsid > NAMESPACES_MAX {
+        if self.nsid == 0 || self.nsid > NAMESPACES_MAX && !holdfast_mutant::active("identify-nsid") {
             return Err(Status::INVALID_NAMESPACE);
         }
         Ok(self.subsystem.namespaces.get(&self.nsid))
@@ -118,6 +119,7 @@ impl<P: BlockPort> Asked<'_, '_, P> {
     fn nsids(&self) -> Result<Vec<u8>, Status> {
         let above = self.nsid.checked_add(1).filter(|above| *above != u32::MAX);
         let above = above.ok_or(Status::INVALID_NAMESPACE)?;
+        let above = if holdfast_mutant::active("identify-list") { self.nsid } else { above };
         let nsids = self.subsystem.namespaces.range(above..).map(|(nsid, _)| *nsid);
         Ok(nsids.take(IDENTIFY_LEN / 4).flat_map(u32::to_le_bytes).collect())
     }

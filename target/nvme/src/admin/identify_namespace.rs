@@ -45,7 +45,7 @@ pub(super) fn namespace<P: BlockPort>(
         data.formatted_size = FLBAS_EXTENDED;
         data.metadata_capabilities = MC_EXTENDED;
         data.protection_capabilities = DPC_LAST_BYTES | (1 << (number - 1));
-        data.protection_type = number;
+        data.protection_type = if holdfast_mutant::active("identify-dps") { 1 } else { number };
         data.format.metadata_size.set(u16::try_from(format.tuple_len()).unwrap_or(0));
     }
     data

@@ -48,9 +48,10 @@ pub(super) fn execute<P: BlockPort>(
     sgl::to_host(sqe, len)?;
     let page = page(cx, queue, &fields)?;
     let start = usize::try_from(fields.offset).ok().filter(|start| *start <= page.len());
+    let start = if holdfast_mutant::active("log-offset") { Some(0) } else { start };
     let rest = start.and_then(|start| page.get(start..)).ok_or(Status::INVALID_FIELD.at(at::LPOL))?;
     let data = rest.get(..len).unwrap_or(rest).to_vec();
-    if !fields.retain_event {
+    if !fields.retain_event || holdfast_mutant::active("log-retain") {
         acknowledge(queue, fields.lid);
     }
     Ok(AdminPlan::Reply { data, len })
@@ -112,7 +113,9 @@ fn acknowledge(queue: &mut AdminQueue, page: u8) {
     match page {
         lid::SMART => queue.events.unmask(Event::Temperature),
         lid::CHANGED_NAMESPACES => {
-            queue.events.clear_changed_namespaces();
+            if !holdfast_mutant::active("log-changed") {
+                queue.events.clear_changed_namespaces();
+            }
             queue.events.unmask(Event::NamespaceAttribute);
         }
         lid::DISCOVERY => queue.events.unmask(Event::DiscoveryLog),

@@ -115,7 +115,9 @@ impl Connection {
     /// Ends the command with this CID, if it waits; whether it did. Fabrics commands are carried out in any case.
     fn abort_command<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, cid: u16) -> bool {
         let found = self.slots.find(cid).filter(|id| self.slots.get(*id).sqe.opcode != OPCODE_FABRICS);
-        found.is_some_and(|id| self.take_back(cx, id, Status::ABORT_REQUESTED))
+        found.is_some_and(|id| {
+            self.take_back(cx, id, Status::ABORT_REQUESTED) && !holdfast_mutant::active("abort-answer")
+        })
     }
 
     /// Ends a command with this status, if it waits; whether it did.

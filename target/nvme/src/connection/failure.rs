@@ -33,7 +33,9 @@ impl Connection {
         let Some(command) = slot.running else { return };
         let lba = command.lba;
         slot.failed_lba = match error {
-            BlockError::Protection(fault) => lba.checked_add(u64::from(fault.block_index)),
+            BlockError::Protection(fault) if !holdfast_mutant::active("error-log-lba") => {
+                lba.checked_add(u64::from(fault.block_index))
+            }
             _ => Some(lba),
         };
     }

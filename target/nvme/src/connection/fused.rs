@@ -54,7 +54,9 @@ impl Connection {
         if fuse == SECOND {
             return self.begin_second(cx, before, id, planned, data_len);
         }
-        if let Before::First(first) = before {
+        if let Before::First(first) = before
+            && !holdfast_mutant::active("fused-missing")
+        {
             self.abandon(cx, first, Status::FUSED_MISSING);
         }
         match (fuse, planned) {
@@ -182,7 +184,10 @@ impl Connection {
             slot.half = Half::Whole;
             slot.state = State::Executing;
         }
-        if opcode == opcode::COMPARE {
+        if holdfast_mutant::active("fused-apart") {
+            cx.port.submit(mine);
+            cx.port.submit(theirs);
+        } else if opcode == opcode::COMPARE {
             cx.port.submit_fused(mine, theirs);
         } else {
             cx.port.submit_fused(theirs, mine);
@@ -243,5 +248,6 @@ impl Connection {
 /// §2.1.3.1: both halves are for the same blocks of the same namespace.
 fn same_range(first: &Sqe, second: &Sqe) -> bool {
     let (a, b) = (RangeFields::of(first), RangeFields::of(second));
-    first.nsid == second.nsid && a.lba == b.lba && a.blocks == b.blocks
+    holdfast_mutant::active("fused-range")
+        || first.nsid == second.nsid && a.lba == b.lba && a.blocks == b.blocks
 }

@@ -39,7 +39,7 @@ pub(super) fn plan<P: BlockPort>(
     if target.visible.is_some_and(|format| format.tuple_len() != tuple_len) {
         return Err(Status::INVALID_NAMESPACE);
     }
-    if copy.ranges > COPY_RANGES_MAX {
+    if copy.ranges > COPY_RANGES_MAX + usize::from(holdfast_mutant::active("copy-ranges")) {
         return Err(Status::COMMAND_SIZE_LIMIT);
     }
     Ok(IoPlan::Collect { len: copy.ranges * CopyRange::len(copy.format) })
@@ -185,6 +185,7 @@ fn overlaps(whole: &Whole, source: &Source) -> bool {
     let end = |lba: u64, blocks: BlockCount| lba.saturating_add(u64::from(blocks.get()));
     let (from, to) = (&source.range.fields, &whole.copy.target);
     source.mapped.nsid == whole.target.nsid
+        && !holdfast_mutant::active("copy-overlap")
         && from.lba.0 < end(to.lba.0, to.blocks)
         && to.lba.0 < end(from.lba.0, from.blocks)
 }

@@ -101,7 +101,7 @@ fn resolve<P: BlockPort>(
 ) -> Result<Mapped, Status> {
     let mapped = queue.namespaces.resolve(cx.port, cx.exports, queue.session, nsid)?;
     let extended = mapped.visible.is_some_and(|format| format.guard() != GuardKind::Crc16);
-    if extended && !queue.controller.extended_formats() {
+    if extended && !queue.controller.extended_formats() && !holdfast_mutant::active("io-lbafee") {
         return Err(Status::INVALID_NAMESPACE);
     }
     Ok(mapped)
@@ -141,7 +141,7 @@ fn ranged<P: BlockPort>(
     let fields = RangeFields::of(sqe);
     let moves_data = matches!(operation, Operation::Read | Operation::Write | Operation::Compare);
     let blocks_at_once = blocks_at_once(&mapped);
-    if moves_data && fields.blocks.get() > blocks_at_once {
+    if moves_data && fields.blocks.get() > blocks_at_once && !holdfast_mutant::active("io-mdts") {
         return Err(Status::INVALID_FIELD);
     }
     check_range(&mapped, &fields)?;
@@ -185,6 +185,9 @@ fn check_extensions(sqe: &Sqe, operation: Operation) -> Result<(), Status> {
 fn check_range(mapped: &Mapped, fields: &RangeFields) -> Result<(), Status> {
     let end = fields.lba.checked_add(u64::from(fields.blocks.get()));
     match end {
+        Some(end) if end.0 == mapped.volume.block_count && holdfast_mutant::active("io-range") => {
+            Err(Status::LBA_OUT_OF_RANGE)
+        }
         Some(end) if end.0 <= mapped.volume.block_count => Ok(()),
         _ => Err(Status::LBA_OUT_OF_RANGE),
     }

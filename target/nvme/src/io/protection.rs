@@ -32,6 +32,7 @@ fn hidden(operation: Operation, format: Option<PiFormat>, fields: &RangeFields) 
         Operation::Write | Operation::CopyTarget => {
             Protection { insert: Some(InsertTags::plain(format, fields.lba.0)), ..BARE }
         }
+        _ if holdfast_mutant::active("pi-plain-unchecked") => BARE,
         Operation::Read | Operation::Compare | Operation::Verify | Operation::CopySource => {
             Protection { plan: CheckPlan::for_plain_view(format, fields.lba.0), ..BARE }
         }
@@ -133,7 +134,9 @@ fn inserted(format: PiFormat, fields: &RangeFields) -> Protection {
 /// Tuples are checked, and with PRACT set taken off.
 fn checked(format: PiFormat, fields: &RangeFields) -> Result<Protection, Status> {
     let pi = pi(format, fields);
-    validate_nvme(format, &pi, fields.lba.0).map_err(|_| Status::INVALID_PROTECTION)?;
+    if validate_nvme(format, &pi, fields.lba.0).is_err() && !holdfast_mutant::active("pi-reference-rule") {
+        return Err(Status::INVALID_PROTECTION);
+    }
     let layout = if fields.pract { Layout::DataOnly } else { Layout::Interleaved };
     Ok(Protection { layout, plan: CheckPlan::from_nvme(format, pi), insert: None })
 }

@@ -74,7 +74,8 @@ pub(crate) fn next_step<P: BlockPort>(
     match steps {
         Steps::Deallocate { next, count } => {
             let mapped = resolve(cx, queue, sqe.nsid.get())?;
-            while *next < *count {
+            let count = if holdfast_mutant::active("deallocate-first") { 1 } else { *count };
+            while *next < count {
                 let range = dsm_range(payload, *next).ok_or(Status::INTERNAL_ERROR)?;
                 *next += 1;
                 let blocks = BlockCount::new(range.blocks.get());

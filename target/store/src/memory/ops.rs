@@ -133,7 +133,7 @@ impl<M: PoolMemory> MemoryPool<M> {
                 }
             }
         }
-        if marked {
+        if marked && !holdfast_mutant::active("uncorrectable") {
             self.unpin(index, slots);
             slots.clear();
             return Err(StoreError::Uncorrectable);
