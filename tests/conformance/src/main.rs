@@ -21,7 +21,7 @@ Examples:
   holdfast-conformance --nvme 127.0.0.1:4420 --api http://127.0.0.1:8080 --json
 
 On an appliance that runs already the checks make volumes, subsystems and hosts whose names begin with `c` and this
-process's id, in the pool `ram` (up to 2 GiB, thin), and leave them there."
+process's id, in the pool `ram` (up to 2 GiB: start it with --ram-pool 4GiB), and leave them there."
 )]
 struct Args {
     /// Say which checks there are, with their clauses, and run none

@@ -176,8 +176,10 @@ fn a_half_closed_queue_with_commands_ends(lab: &mut Lab) -> Result<()> {
 fn each_write_is_stored_whole_or_not_at_all(lab: &mut Lab) -> Result<()> {
     const BLOCKS: u32 = 2;
     let len = usize::try_from(BLOCKS)? * 4096;
+    let share = lab.fresh_share(crate::Format::STANDARD)?;
+    let open = |lab: &mut Lab| lab.open_as("plain", &share, crate::View::Plain, Options::default());
     for round in 0..10_u8 {
-        let mut session = lab.session(Options::default())?;
+        let mut session = open(lab)?;
         let connection = session.io(1).connection();
         let mut bytes = Vec::new();
         for index in 0..64_u16 {
@@ -190,7 +192,7 @@ fn each_write_is_stored_whole_or_not_at_all(lab: &mut Lab) -> Result<()> {
         let part = bytes.len() / 11 * (usize::from(round) + 1);
         connection.send_raw(bytes.get(..part).unwrap_or(&bytes))?;
         session.take_io_queues().pop().context("a queue")?.into_connection().reset()?;
-        let mut reader = lab.session(Options::default())?;
+        let mut reader = open(lab)?;
         for index in 0..64_u64 {
             let back = reader.io(1).read(1, &Io::at(index * u64::from(BLOCKS), BLOCKS), len)?.ok()?.data;
             ensure!(
