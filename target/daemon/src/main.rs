@@ -11,6 +11,7 @@ mod files;
 mod guests;
 mod intent;
 mod keeper;
+mod large_pages;
 mod pools;
 mod privileges;
 mod record;
@@ -42,6 +43,7 @@ use crate::args::Args;
 use crate::core::{CoreHandle, MAIL_MAX, Mail};
 use crate::faults::{FaultSender, fault_queue};
 use crate::keeper::Keeper;
+use crate::large_pages::LargePages;
 use crate::pools::KeptMemory;
 use crate::record::Records;
 use crate::router::Router;
@@ -126,7 +128,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
         std::thread::Builder::new().name("keeper".to_owned()).spawn(move || keeper.run(&fault_receiver))?;
 
     let applied = records.applied()?;
-    let mut target = Target::new(records, shared, cores, memory, names);
+    let pages = LargePages::start().context("starting the thread for large pages")?;
+    let mut target = Target::new(records, shared, cores, memory, pages, names);
     if let Some(applied) = applied {
         match target.restore(applied) {
             Response::Refused(faults) => faults.iter().for_each(|fault| {

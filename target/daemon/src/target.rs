@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::core::{CoreGone, CoreHandle};
 use crate::files::FileError;
 use crate::intent::{Intent, WantedPool, WantedVolume, fault};
+use crate::large_pages::LargePages;
 use crate::pools::KeptMemory;
 use crate::record::{self, Records};
 use crate::router::VolumeHome;
@@ -42,6 +43,7 @@ pub(crate) struct Target {
     shared: Shared,
     cores: Vec<CoreHandle>,
     memory: KeptMemory,
+    pages: LargePages,
     pools: HashMap<PoolId, LivePool>,
     volumes: HashMap<VolumeId, LiveVolume>,
     wanted_pools: BTreeSet<PoolId>,
@@ -101,6 +103,7 @@ impl Target {
         shared: Shared,
         cores: Vec<CoreHandle>,
         memory: KeptMemory,
+        pages: LargePages,
         portals: Vec<String>,
     ) -> Self {
         Target {
@@ -108,6 +111,7 @@ impl Target {
             shared,
             cores,
             memory,
+            pages,
             pools: HashMap::new(),
             volumes: HashMap::new(),
             wanted_pools: BTreeSet::new(),
@@ -211,6 +215,7 @@ impl Target {
             ..fault(ObjectKind::Pool, &wanted.name, error.to_string())
         })?;
         let found: Vec<VolumeState> = open.pool.volumes().collect();
+        self.pages.watch(&open.region);
         let core = self.emptiest_core();
         let id = wanted.id;
         let added = self.core(core)?.call(move |shard, io| shard.add_pool(io, id, open))?;

@@ -34,7 +34,7 @@ pub use backend::{IoChoice, IoKind};
 pub use buffers::Received;
 pub use io::{Io, RefusalReason, Refused, SendProgress};
 pub use mailbox::{Inboxes, MailSender};
-pub use mapping::{Mapping, Region};
+pub use mapping::{LARGE_PAGE_LEN, LargePage, Mapping, Region, WeakRegion};
 pub use reactor::{Reactor, ReactorConfig, ReactorError, Service, pin_to_core};
 pub use regions::RegionId;
 pub use send::SendBatch;

@@ -65,8 +65,8 @@ const FILES: &[&str] = &[
     "writev",
 ];
 
-/// Memory pools: made, grown, given back in parts.
-const POOLS: &[&str] = &["fallocate", "ftruncate", "memfd_create"];
+/// Memory pools: made, grown, given back in parts, put under large pages.
+const POOLS: &[&str] = &["fallocate", "ftruncate", "memfd_create", "mincore"];
 
 /// Connections that are there, or come through a listening socket.
 const SOCKETS: &[&str] = &[
