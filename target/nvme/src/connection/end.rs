@@ -127,7 +127,12 @@ impl Connection {
             State::R2tQueued => {
                 self.outbox.retain(|outgoing| !matches!(outgoing, Outgoing::R2t(queued) if *queued == id));
             }
-            State::Transferring => self.abandon_transfer(id),
+            State::Transferring => {
+                self.abandon_transfer(id);
+                if holdfast_mutant::active("planted-ticket") {
+                    self.slots.get_mut(id).ticket = None;
+                }
+            }
             State::Parked => {
                 if let Role::Admin(queue) = &mut self.role {
                     queue.events.unpark(id);

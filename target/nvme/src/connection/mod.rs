@@ -329,6 +329,10 @@ impl Connection {
     fn end_association<P: BlockPort>(&mut self, cx: &mut Context<'_, P>) {
         match std::mem::replace(&mut self.role, Role::None) {
             Role::None => {}
+            Role::Admin(queue)
+                if holdfast_mutant::active("planted-controller")
+                    && queue.controller.is_ready()
+                    && queue.keep_alive.kato_ms() > 0 => {}
             Role::Admin(queue) => {
                 if !holdfast_mutant::active("association-remains") {
                     cx.directory.remove(&queue.controller);
