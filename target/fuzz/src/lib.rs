@@ -1,0 +1,33 @@
+//! Fuzzing the NVMe/TCP front end, over the real block layer and a real memory pool.
+//!
+//! Each target reads its input as a script of small steps, plays it against a fresh world, and then demands what holds
+//! whatever a peer did: no panic, every PDU of the target's well formed, every command answered once at most, another host's
+//! connection at work with its data as it left them, and, when everything is closed, nothing left over: no ticket, no room
+//! reserved, no attachment, controller or session.
+//!
+//! | target | what varies |
+//! |---|---|
+//! | [`framer`] | bytes and their cuts; all cuts have to give the same answers |
+//! | [`connection`] | bytes on a connection that may have got as far as an I/O queue |
+//! | [`admin`] | Connect, properties, admin commands, resets, time, over several connections |
+//! | [`io`] | fields and data of well-framed I/O commands, digests, PI, flow control |
+//! | [`stateful`] | a valid session with PDUs changed, dropped, doubled, swapped and cut |
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a fuzzer fails by panicking, and its numbers are small"
+)]
+
+pub mod admin;
+mod bystander;
+pub mod connection;
+pub mod framer;
+mod input;
+pub mod io;
+mod link;
+pub mod stateful;
+mod wire;
+mod world;
