@@ -150,11 +150,11 @@ fn it_has_no_namespaces(lab: &mut Lab) -> Result<()> {
 fn it_can_be_kept_open(lab: &mut Lab) -> Result<()> {
     let nqn = "nqn.2026-11.io.example:watcher";
     let connect = ConnectCommand::admin(nqn, host_id_of(nqn), std::str::from_utf8(NQN)?);
-    let (mut queue, done) = tried(lab, &ConnectCommand { kato_ms: 2_000, ..connect })?;
+    let (mut queue, done) = tried(lab, &ConnectCommand { kato_ms: 3_000, ..connect })?;
     done.ok()?;
     queue.enable()?;
     for _ in 0..15 {
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        std::thread::sleep(std::time::Duration::from_millis(300));
         queue.keep_alive()?.ok()?;
     }
     queue.submit_async_event()?;

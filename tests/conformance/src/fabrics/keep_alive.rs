@@ -89,9 +89,9 @@ fn a_silent_host_loses_its_association(lab: &mut Lab) -> Result<()> {
 }
 
 fn a_host_that_keeps_alive_stays(lab: &mut Lab) -> Result<()> {
-    let mut session = lab.session(Options::default().kato_ms(SHORT_MS * 2))?;
-    for _ in 0..25 {
-        sleep(Duration::from_millis(200));
+    let mut session = lab.session(Options::default().kato_ms(SHORT_MS * 3))?;
+    for _ in 0..20 {
+        sleep(Duration::from_millis(300));
         session.admin().keep_alive()?.ok()?;
     }
     session.io(1).flush(1)?.ok()?;
@@ -100,10 +100,10 @@ fn a_host_that_keeps_alive_stays(lab: &mut Lab) -> Result<()> {
 
 /// CTRATT bit 6 (TBKAS) says which.
 fn traffic_counts_where_it_is_said_to(lab: &mut Lab) -> Result<()> {
-    let mut session = lab.session(Options::default().kato_ms(SHORT_MS * 2))?;
+    let mut session = lab.session(Options::default().kato_ms(SHORT_MS * 3))?;
     let counts = session.controller().ctratt & 1 << 6 != 0;
     for _ in 0..30 {
-        sleep(Duration::from_millis(200));
+        sleep(Duration::from_millis(300));
         match session.io(1).flush(1) {
             Ok(done) => {
                 done.ok()?;
