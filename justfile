@@ -37,6 +37,10 @@ e2e:
 conformance *FLAGS: build
     build/debug/holdfast-conformance {{ FLAGS }}
 
+# Inputs that nobody thought of: just fuzz --runs 100000, just fuzz --coverage
+fuzz *FLAGS:
+    target/fuzz/run {{ FLAGS }}
+
 # Format the sources
 fmt:
     cargo fmt --all
@@ -54,7 +58,7 @@ deny:
     cargo deny check
 
 # The long tests. Each part that has passed for this very tree is passed over when this is started again
-full: (once "test" "tests/run") (once "bench" "tests/bench/run")
+full: (once "test" "tests/run") (once "fuzz" "target/fuzz/run --runs 1000000") (once "bench" "tests/bench/run --full")
 
 # Runs COMMAND unless it has passed since the tree last changed
 [private]
