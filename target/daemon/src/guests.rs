@@ -3,8 +3,9 @@
 //! A command comes whole, with its payload, and its end goes back with a copy of what was read.
 
 use holdfast_block::{
-    AttachRequest, BlockError, BlockOrigin, BlockPort, Command, Completion, Origin, TicketId,
+    AttachRequest, BlockError, BlockOrigin, BlockPort, Command, Completion, HostId, Origin, TicketId,
 };
+use holdfast_nvme::{PDU_COST, command_cost};
 
 use crate::core::Mail;
 use crate::router::{REMOTE_ORIGIN, Router};
@@ -20,8 +21,26 @@ pub(crate) struct RemoteCommand {
     /// Of the payload's blocks, one each, where it is a copy.
     pub(crate) origins: Vec<BlockOrigin>,
     pub(crate) damaged: bool,
+    /// Bytes that move.
+    pub(crate) transfer_len: usize,
     /// The Write of a fused pair, of which this is the Compare.
     pub(crate) fused: Option<Box<RemoteCommand>>,
+}
+
+impl RemoteCommand {
+    /// Whose it is.
+    pub(crate) fn host(&self) -> HostId {
+        self.access.session.host
+    }
+
+    /// What it costs here, in bytes moved.
+    pub(crate) fn cost(&self) -> u64 {
+        let payload = u64::try_from(self.payload.len()).unwrap_or(u64::MAX);
+        let fused = self.fused.as_ref().map_or(0, |second| second.cost());
+        [command_cost(&self.command, self.transfer_len), payload, fused]
+            .into_iter()
+            .fold(PDU_COST, u64::saturating_add)
+    }
 }
 
 /// A command's end on its way back.

@@ -136,6 +136,12 @@ impl Router {
         std::mem::take(&mut self.outgoing)
     }
 
+    /// Commands that other cores have not ended yet.
+    #[cfg(test)]
+    pub(crate) fn commands_elsewhere(&self) -> usize {
+        self.tickets.len() - self.free.len()
+    }
+
     /// Whether the pools have work left that nothing from outside will start again.
     pub(crate) fn is_busy(&self) -> bool {
         self.local.store().has_work()
@@ -232,7 +238,7 @@ impl Router {
         let ticket = self.remote(id)?;
         let command = ticket.command?;
         let (payload, origins) = (std::mem::take(&mut ticket.payload), std::mem::take(&mut ticket.origins));
-        let damaged = ticket.damaged;
+        let (damaged, transfer_len) = (ticket.damaged, ticket.transfer_len);
         ticket.under_way = true;
         let (index, generation) = id.parts();
         let index = index & !REMOTE_INDEX;
@@ -251,6 +257,7 @@ impl Router {
             payload,
             origins,
             damaged,
+            transfer_len,
             fused: None,
         };
         Some((home, remote))

@@ -44,6 +44,6 @@ mod subsystem;
 mod term;
 mod wire;
 
-pub use connection::{Connection, ConnectionConfig, Context, Disposition, Taken};
+pub use connection::{Connection, ConnectionConfig, Context, Disposition, Taken, command_cost};
 pub use directory::{Directory, DirectoryConfig, KeptEvents, KeptSubsystem, Portal};
 pub use limits::{HALF_OPEN_MS, PDU_COST, RESPONSES_PER_BATCH};

@@ -6,7 +6,7 @@ use std::hash::Hash;
 
 use super::{ClientId, Fair};
 
-impl<K: Copy + Eq + Hash> Fair<K> {
+impl<K: Copy + Eq + Hash, C: Copy + Eq> Fair<K, C> {
     /// A buffer is kept for a client.
     pub(crate) fn keep_buffer(&mut self, id: ClientId) {
         self.kept += 1;
@@ -30,7 +30,7 @@ impl<K: Copy + Eq + Hash> Fair<K> {
     }
 
     /// A connection does not receive until [`Fair::unpark`] names it, which happens as the client's buffers are freed.
-    pub(crate) fn park(&mut self, id: ClientId, connection: usize) {
+    pub(crate) fn park(&mut self, id: ClientId, connection: C) {
         if let Some(client) = self.clients.get_mut(id) {
             client.parked.push_back(connection);
         }
@@ -38,7 +38,7 @@ impl<K: Copy + Eq + Hash> Fair<K> {
 
     /// The next parked connection that may receive again: one for each buffer that was freed, and all once none is kept, so
     /// that none waits for ever.
-    pub(crate) fn unpark(&mut self, id: ClientId) -> Option<usize> {
+    pub(crate) fn unpark(&mut self, id: ClientId) -> Option<C> {
         if self.is_hoarding(id) {
             return None;
         }
@@ -59,7 +59,7 @@ mod tests {
     fn one_client_holds_half_of_the_buffers_and_two_a_third_each() {
         let mut fair = Fair::new(12);
         let (one, other) = (fair.join(1, 1), fair.join(2, 1));
-        let fill = |fair: &mut Fair<i32>, id| {
+        let fill = |fair: &mut Fair<i32, usize>, id| {
             for _ in 0..12 {
                 if !fair.is_hoarding(id) {
                     fair.keep_buffer(id);
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn parked_connections_come_back_as_buffers_are_freed() {
-        let mut fair = Fair::new(4);
+        let mut fair = Fair::<i32, usize>::new(4);
         let one = fair.join(1, 1);
         fair.join(1, 1);
         for _ in 0..3 {

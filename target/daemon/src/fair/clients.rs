@@ -9,7 +9,7 @@ pub(crate) struct ClientId(usize);
 
 /// What is known of a client.
 #[derive(Debug)]
-pub(super) struct Client<K> {
+pub(super) struct Client<K, C> {
     key: K,
     connections: usize,
     /// How often a cost counts.
@@ -19,22 +19,22 @@ pub(super) struct Client<K> {
     /// The number of its place among those that wait, or while it is served; `None`: nothing is queued.
     pub place: Option<u64>,
     /// Connections that want to be served.
-    pub queue: VecDeque<usize>,
+    pub queue: VecDeque<C>,
     /// Receive buffers that are kept for it.
     pub kept: usize,
     /// Connections that do not receive because it keeps too many.
-    pub parked: VecDeque<usize>,
+    pub parked: VecDeque<C>,
 }
 
 /// All clients with connections.
 #[derive(Debug)]
-pub(super) struct Clients<K> {
-    table: Vec<Option<Client<K>>>,
+pub(super) struct Clients<K, C> {
+    table: Vec<Option<Client<K, C>>>,
     free: Vec<usize>,
     by_key: HashMap<K, ClientId>,
 }
 
-impl<K: Copy + Eq + Hash> Clients<K> {
+impl<K: Copy + Eq + Hash, C> Clients<K, C> {
     pub(super) fn new() -> Self {
         Clients { table: Vec::new(), free: Vec::new(), by_key: HashMap::new() }
     }
@@ -81,7 +81,7 @@ impl<K: Copy + Eq + Hash> Clients<K> {
         self.free.push(id.0);
     }
 
-    pub(super) fn get_mut(&mut self, id: ClientId) -> Option<&mut Client<K>> {
+    pub(super) fn get_mut(&mut self, id: ClientId) -> Option<&mut Client<K, C>> {
         self.table.get_mut(id.0)?.as_mut()
     }
 }

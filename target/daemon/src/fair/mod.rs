@@ -48,18 +48,18 @@ const ALONE_TURNS: u64 = 64;
 
 /// A connection's turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Slice {
+pub(crate) struct Slice<C> {
     client: ClientId,
-    /// The connection, as its owner numbers it.
-    pub connection: usize,
+    /// The connection.
+    pub connection: C,
     /// What it may spend, in bytes moved; it may overrun by what cannot be divided.
     pub budget: u64,
 }
 
-/// The clients of one core, known by `K`, and which of their connections want to be served.
+/// The clients of one core, known by `K`, and which of their connections, known by `C`, want to be served.
 #[derive(Debug)]
-pub(crate) struct Fair<K> {
-    clients: Clients<K>,
+pub(crate) struct Fair<K, C> {
+    clients: Clients<K, C>,
     /// Clients with queued connections, the lowest tag first.
     waiting: BinaryHeap<Reverse<Place>>,
     /// The tag of the client that was served last: where those that come back start.
@@ -95,7 +95,7 @@ enum Returns {
     No,
 }
 
-impl<K: Copy + Eq + Hash> Fair<K> {
+impl<K: Copy + Eq + Hash, C: Copy + Eq> Fair<K, C> {
     /// Nobody is there. The core has `buffers` receive buffers.
     pub(crate) fn new(buffers: usize) -> Self {
         Fair {
@@ -118,7 +118,7 @@ impl<K: Copy + Eq + Hash> Fair<K> {
     }
 
     /// A connection of a client goes, and is not queued or parked any more. No buffer is kept for it.
-    pub(crate) fn leave(&mut self, id: ClientId, connection: usize) {
+    pub(crate) fn leave(&mut self, id: ClientId, connection: C) {
         if let Some(client) = self.clients.get_mut(id) {
             client.queue.retain(|queued| *queued != connection);
             client.parked.retain(|parked| *parked != connection);
@@ -130,7 +130,7 @@ impl<K: Copy + Eq + Hash> Fair<K> {
     }
 
     /// A connection wants to be served. It must not be queued already.
-    pub(crate) fn enqueue(&mut self, id: ClientId, connection: usize) {
+    pub(crate) fn enqueue(&mut self, id: ClientId, connection: C) {
         let Some(client) = self.clients.get_mut(id) else { return };
         debug_assert!(!client.queue.contains(&connection), "a connection is queued once");
         client.queue.push_back(connection);
@@ -156,7 +156,7 @@ impl<K: Copy + Eq + Hash> Fair<K> {
     }
 
     /// Who is served next in this turn; [`Fair::end`] has to follow. `None`: nobody waits, or this turn is over.
-    pub(crate) fn next(&mut self) -> Option<Slice> {
+    pub(crate) fn next(&mut self) -> Option<Slice<C>> {
         if self.spent >= if self.is_alone() { TURN_ALONE } else { TURN } {
             return None;
         }
@@ -180,7 +180,7 @@ impl<K: Copy + Eq + Hash> Fair<K> {
     }
 
     /// A slice is over and came to `cost`. The connection goes behind the client's others if it wants more.
-    pub(crate) fn end(&mut self, slice: Slice, cost: u64, wants_more: bool) {
+    pub(crate) fn end(&mut self, slice: Slice<C>, cost: u64, wants_more: bool) {
         // Looking at a connection costs something even if nothing comes of it.
         let cost = cost.max(PDU_COST);
         self.spent = self.spent.saturating_add(cost);

@@ -39,11 +39,11 @@ trait Scheduler {
     fn leave(&mut self, id: ClientId, connection: usize);
     fn enqueue(&mut self, id: ClientId, connection: usize);
     fn begin_turn(&mut self);
-    fn next(&mut self) -> Option<Slice>;
-    fn end(&mut self, slice: Slice, cost: u64, wants_more: bool);
+    fn next(&mut self) -> Option<Slice<usize>>;
+    fn end(&mut self, slice: Slice<usize>, cost: u64, wants_more: bool);
 }
 
-impl Scheduler for Fair<u64> {
+impl Scheduler for Fair<u64, usize> {
     fn join(&mut self, key: u64, price: u64) -> ClientId {
         Fair::join(self, key, price)
     }
@@ -56,17 +56,17 @@ impl Scheduler for Fair<u64> {
     fn begin_turn(&mut self) {
         Fair::begin_turn(self);
     }
-    fn next(&mut self) -> Option<Slice> {
+    fn next(&mut self) -> Option<Slice<usize>> {
         Fair::next(self)
     }
-    fn end(&mut self, slice: Slice, cost: u64, wants_more: bool) {
+    fn end(&mut self, slice: Slice<usize>, cost: u64, wants_more: bool) {
         Fair::end(self, slice, cost, wants_more);
     }
 }
 
 /// Serves connections in the order in which they have asked, whoever they belong to.
 struct FirstCome {
-    clients: Fair<u64>,
+    clients: Fair<u64, usize>,
     queue: VecDeque<(ClientId, usize)>,
     spent: u64,
 }
@@ -85,11 +85,11 @@ impl Scheduler for FirstCome {
     fn begin_turn(&mut self) {
         self.spent = 0;
     }
-    fn next(&mut self) -> Option<Slice> {
+    fn next(&mut self) -> Option<Slice<usize>> {
         let served = self.queue.pop_front_if(|_| self.spent < TURN);
         served.map(|(client, connection)| Slice { client, connection, budget: SLICE })
     }
-    fn end(&mut self, slice: Slice, cost: u64, wants_more: bool) {
+    fn end(&mut self, slice: Slice<usize>, cost: u64, wants_more: bool) {
         self.spent += cost;
         if wants_more {
             self.queue.push_back((slice.client, slice.connection));
@@ -365,7 +365,7 @@ fn a_host_alone_gets_long_turns_until_another_comes() {
     let mut fair = Fair::new(0);
     let (one, other) = (fair.join(1, 1), fair.join(2, 1));
     fair.enqueue(one, 10);
-    let turn = |fair: &mut Fair<u64>| {
+    let turn = |fair: &mut Fair<u64, usize>| {
         let mut spent = 0;
         fair.begin_turn();
         while let Some(slice) = fair.next() {

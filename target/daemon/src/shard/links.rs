@@ -8,6 +8,7 @@ use holdfast_reactor::{Io, Received, SocketId};
 use super::Shard;
 use super::input::Input;
 use super::sending::SEND_STALL_MS;
+use super::serving::Served;
 use crate::fair::ClientId;
 use crate::router::Router;
 
@@ -108,7 +109,7 @@ impl Shard {
         self.drop_input(io, at);
         self.end_half_open(at);
         if let Some(link) = self.links.get_mut(at).and_then(Option::take) {
-            self.fair.leave(link.client, at);
+            self.fair.leave(link.client, Served::Link(at));
         }
     }
 

@@ -44,6 +44,7 @@ impl Shard {
         self.directory_seen = generation;
         let open = self.shared.sessions.list();
         self.router.retain_sessions(|id| open.iter().any(|session| session.id == id));
+        self.retain_guests(|host| open.iter().any(|session| session.host == host));
         self.for_each_connection(|connection, cx| {
             connection.directory_changed(cx);
             connection.disposition() != Disposition::Open || connection.ready_responses() > 0

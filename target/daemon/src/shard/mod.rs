@@ -1,6 +1,7 @@
 //! One core: its connections, its pools, and the wiring between sockets, protocol and block layer.
 
 mod accepting;
+mod guests;
 mod input;
 mod links;
 mod mail;
@@ -23,8 +24,9 @@ use crate::fair::Fair;
 use crate::router::Router;
 use accepting::HalfOpen;
 pub(crate) use accepting::HalfOpenLimits;
+use guests::Guests;
 use links::{Link, place_of};
-use serving::{ClientKey, NEWCOMERS_PRICE};
+use serving::{ClientKey, NEWCOMERS_PRICE, Served};
 
 /// What all cores share. Locked inside, and not on the way of an I/O.
 #[derive(Clone)]
@@ -49,7 +51,8 @@ pub(crate) struct Shard {
     /// Grows with each connection, so that late completions of an earlier one in the same place go nowhere.
     generation: u32,
     /// Whose turn it is.
-    fair: Fair<ClientKey>,
+    fair: Fair<ClientKey, Served>,
+    guests: Guests,
     half_open: HalfOpen,
     /// Links that received something in this turn.
     arrived: Vec<usize>,
@@ -99,6 +102,7 @@ impl Shard {
             links: Vec::new(),
             generation: 0,
             fair,
+            guests: Guests::default(),
             half_open: HalfOpen::new(half_open),
             arrived: Vec::new(),
             dirty: Vec::new(),
@@ -229,7 +233,7 @@ impl Service for Shard {
             Mail::Call(work) => work(self, io),
             Mail::Connection(listener, stream) => self.adopt(io, listener, stream),
             Mail::DirectoryChanged => self.directory_changed(self.shared.directory.generation()),
-            Mail::Command(command) => self.router.execute(*command),
+            Mail::Command(command) => self.take_guest(command),
             Mail::Reply(reply) => self.router.finish(*reply),
         }
     }

@@ -21,8 +21,17 @@ pub(super) enum ClientKey {
     Newcomers,
 }
 
+/// What waits for its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Served {
+    /// The input of a connection.
+    Link(usize),
+    /// Commands of other cores.
+    Guests(usize),
+}
+
 /// What a host pays.
-const HOST_PRICE: u64 = 1;
+pub(super) const HOST_PRICE: u64 = 1;
 
 /// What newcomers pay: against one busy host they get a fifth of a core together, and hundreds of Connects still go
 /// through in a few milliseconds.
@@ -70,7 +79,7 @@ impl Shard {
             && link.wants_service()
         {
             link.queued = true;
-            self.fair.enqueue(link.client, at);
+            self.fair.enqueue(link.client, Served::Link(at));
         }
     }
 
@@ -78,13 +87,15 @@ impl Shard {
     pub(super) fn serve(&mut self, io: &mut Io) {
         self.fair.begin_turn();
         while let Some(slice) = self.fair.next() {
-            self.serve_slice(io, slice);
+            match slice.connection {
+                Served::Link(at) => self.serve_link(io, slice, at),
+                Served::Guests(at) => self.serve_guests(slice, at),
+            }
         }
         self.pause_receivers(io);
     }
 
-    fn serve_slice(&mut self, io: &mut Io, slice: Slice) {
-        let at = slice.connection;
+    fn serve_link(&mut self, io: &mut Io, slice: Slice<Served>, at: usize) {
         let worked = self.with_link(at, |link, cx| {
             link.queued = false;
             let (mut cost, mut freed) = (0, 0);
@@ -132,7 +143,7 @@ impl Shard {
             self.fair.free_buffer(from);
             self.fair.keep_buffer(to);
         }
-        self.fair.leave(from, at);
+        self.fair.leave(from, Served::Link(at));
         self.queue_link(at);
     }
 
@@ -149,13 +160,13 @@ impl Shard {
     fn buffers_freed(&mut self, io: &mut Io, client: ClientId, freed: usize) {
         for _ in 0..freed {
             self.fair.free_buffer(client);
-            if let Some(at) = self.fair.unpark(client) {
+            if let Some(Served::Link(at)) = self.fair.unpark(client) {
                 self.receive_again(io, at);
             }
         }
         while freed > 0
             && self.fair.keeps_nothing(client)
-            && let Some(at) = self.fair.unpark(client)
+            && let Some(Served::Link(at)) = self.fair.unpark(client)
         {
             self.receive_again(io, at);
         }
@@ -182,7 +193,7 @@ impl Shard {
         }
         if self.fair.is_hoarding(link.client) {
             link.parked = true;
-            self.fair.park(link.client, at);
+            self.fair.park(link.client, Served::Link(at));
         } else {
             self.receive_again(io, at);
         }

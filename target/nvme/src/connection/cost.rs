@@ -30,8 +30,9 @@ impl Connection {
     }
 }
 
-/// What a command costs beside its PDU and its payload; `transfer_len` bytes move. Payload of the host is counted as it comes.
-pub(super) fn of_command(command: &Command, transfer_len: usize) -> u64 {
+/// What a command costs beside its PDU ([`crate::PDU_COST`]) and its host's payload, in bytes moved. `transfer_len` bytes of it
+/// move.
+pub fn command_cost(command: &Command, transfer_len: usize) -> u64 {
     match command.operation {
         Operation::Write | Operation::Compare | Operation::Flush => 0,
         Operation::Read => u64::try_from(transfer_len).unwrap_or(u64::MAX),

@@ -177,7 +177,7 @@ impl Connection {
             Ok(ticket) => {
                 let slot = self.slots.get_mut(id);
                 slot.running = Some(*command);
-                let cost = cost::of_command(command, slot.transfer_len);
+                let cost = cost::command_cost(command, slot.transfer_len);
                 self.tickets += 1;
                 self.charge(cost);
                 Ok(Some(ticket))

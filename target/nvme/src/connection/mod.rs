@@ -33,7 +33,7 @@ use crate::framer::{Digests, FrameError, Framer};
 use crate::limits::{QUEUE_ENTRIES_MAX, TRANSFER_STALL_MS};
 use crate::namespaces::Namespaces;
 use crate::slots::{SlotId, Slots};
-pub use cost::Taken;
+pub use cost::{Taken, command_cost};
 use end::AbortedR2ts;
 use fused::Before;
 use receive::Ingest;

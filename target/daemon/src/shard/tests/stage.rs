@@ -44,42 +44,95 @@ pub(super) struct Turn {
     pub kept: [usize; 2],
 }
 
-/// A shard at work.
+/// Shards at work: a core with a volume, and perhaps others that serve it too.
 pub(super) struct Stage {
     pub address: SocketAddr,
+    /// The core with the volume.
     pub core: CoreHandle,
+    /// Its turns.
     pub turns: Arc<Mutex<Vec<Turn>>>,
-    holder: MailSender<Mail>,
-    thread: Option<JoinHandle<()>>,
+    others: Vec<CoreHandle>,
+    holders: Vec<MailSender<Mail>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
-/// Keeps a shard from turning until it is dropped.
-pub(super) struct Hold(#[expect(dead_code, reason = "its end is what counts")] mpsc::Sender<()>);
+/// Keeps shards from turning until it is dropped: the volume's first.
+pub(super) struct Hold(Vec<mpsc::Sender<()>>);
+
+impl Hold {
+    /// Lets all but the volume's core go on.
+    pub(super) fn release_others(&mut self) {
+        self.0.truncate(1);
+    }
+}
+
+/// What a core is made of.
+struct Core {
+    number: usize,
+    inboxes: Inboxes<Mail>,
+    peers: Vec<Option<MailSender<Mail>>>,
+    listener: Option<TcpListener>,
+    shared: Shared,
+    half_open: HalfOpenLimits,
+    config: ReactorConfig,
+    log: Arc<Mutex<Vec<Turn>>>,
+}
 
 impl Stage {
-    /// One with volume and listener, on blocks of `block_len` bytes.
+    /// One core with a volume of blocks of `block_len` bytes.
     pub(super) fn new(block_len: usize, half_open: HalfOpenLimits, config: ReactorConfig) -> Stage {
+        Stage::with_cores(1, block_len, half_open, config)
+    }
+
+    /// So many cores, of which the first has the volume. Connections are spread over them in turn.
+    pub(super) fn with_cores(
+        count: usize,
+        block_len: usize,
+        half_open: HalfOpenLimits,
+        config: ReactorConfig,
+    ) -> Stage {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let mut inboxes = Inboxes::new().unwrap();
-        let core = CoreHandle::new(0, inboxes.add(MAIL_MAX));
-        let holder = inboxes.add(1);
+        let shared = shared(address);
+        let mut inboxes: Vec<Inboxes<Mail>> = (0..count).map(|_| Inboxes::new().unwrap()).collect();
+        let mut handles: Vec<_> = inboxes
+            .iter_mut()
+            .enumerate()
+            .map(|(number, inbox)| CoreHandle::new(number, inbox.add(MAIL_MAX)))
+            .collect();
+        let holders = inboxes.iter_mut().map(|inbox| inbox.add(1)).collect();
+        let mut peers: Vec<Vec<_>> = (0..count)
+            .map(|from| {
+                inboxes
+                    .iter_mut()
+                    .enumerate()
+                    .map(|(to, inbox)| (from != to).then(|| inbox.add(MAIL_MAX)))
+                    .collect()
+            })
+            .collect();
         let turns = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&turns);
-        let thread = std::thread::spawn(move || {
-            let shared = shared(address);
-            let mut reactor = Reactor::new(config, inboxes).unwrap();
-            reactor.add_listener(listener).unwrap();
-            // Nobody listens: nothing fails here.
-            let (faults, _) = fault_queue();
-            let counters = Arc::clone(&shared.counters);
-            let service =
-                BlockService::new(Stores::new(), faults, Arc::clone(&counters), ServiceLimits::default());
-            let router = Router::new(0, service);
-            let shard = Shard::new(router, shared, vec![None], config.receive_buffers, half_open);
-            reactor.run(&mut Watched { shard, counters, log }).unwrap();
-        });
-        let mut stage = Stage { address, core, turns, holder, thread: Some(thread) };
+        let mut listener = Some(listener);
+        let threads = inboxes
+            .into_iter()
+            .enumerate()
+            .map(|(number, inboxes)| {
+                // Turns of the others are of no interest.
+                let log = if number == 0 { Arc::clone(&turns) } else { Arc::default() };
+                let core = Core {
+                    number,
+                    inboxes,
+                    peers: std::mem::take(&mut peers[number]),
+                    listener: listener.take(),
+                    shared: shared.clone(),
+                    half_open,
+                    config,
+                    log,
+                };
+                std::thread::spawn(move || core.run())
+            })
+            .collect();
+        let core = handles.remove(0);
+        let mut stage = Stage { address, core, turns, others: handles, holders, threads };
         stage.furnish(block_len);
         stage
     }
@@ -96,10 +149,16 @@ impl Stage {
             .call(move |shard, io| {
                 shard.add_pool(io, pool, open).unwrap();
                 shard.stores().create_volume(pool, &spec).unwrap();
+            })
+            .unwrap();
+        // The one that listens is the last to begin.
+        for core in self.others.iter_mut().chain([&mut self.core]) {
+            core.call(move |shard, io| {
                 let home = VolumeHome { core: 0, info, allocated: Arc::default() };
                 shard.set_exports(io, Arc::new(exports(info)), Arc::new(HashMap::from([(id, home)])));
             })
             .unwrap();
+        }
     }
 
     /// A host's session with so many I/O queues.
@@ -113,18 +172,21 @@ impl Stage {
         TcpStream::connect(self.address).unwrap()
     }
 
-    /// Keeps the shard from turning: what hosts send meanwhile comes at once.
+    /// Keeps all shards from turning: what hosts send meanwhile comes at once.
     pub(super) fn hold(&mut self) -> Hold {
-        let (release, released) = mpsc::channel::<()>();
-        let (held, holds) = mpsc::channel();
-        let call = Mail::Call(Box::new(move |_: &mut Shard, _: &mut Io| {
-            held.send(()).unwrap();
-            // Nothing is ever sent: it ends when the guard is dropped.
-            let _released = released.recv();
-        }));
-        assert!(self.holder.send(call).is_ok());
-        holds.recv().unwrap();
-        Hold(release)
+        let hold_one = |holder: &mut MailSender<Mail>| {
+            let (release, released) = mpsc::channel::<()>();
+            let (held, holds) = mpsc::channel();
+            let call = Mail::Call(Box::new(move |_: &mut Shard, _: &mut Io| {
+                held.send(()).unwrap();
+                // Nothing is ever sent: it ends when the guard is dropped.
+                let _released = released.recv();
+            }));
+            assert!(holder.send(call).is_ok());
+            holds.recv().unwrap();
+            release
+        };
+        Hold(self.holders.iter_mut().map(hold_one).collect())
     }
 
     /// Connections that are open, and those of them that are half open.
@@ -134,27 +196,52 @@ impl Stage {
 
     /// Asks the shard until the answer is yes.
     pub(super) fn until(&mut self, what: impl Fn(&Shard, &Io) -> bool + Send + Clone + 'static) {
-        let begun = Instant::now();
-        loop {
-            let what = what.clone();
-            if self.core.call(move |shard, io| what(shard, io)).unwrap() {
-                return;
-            }
-            assert!(begun.elapsed() < PATIENCE, "what was waited for did not come");
-            std::thread::yield_now();
+        until(&mut self.core, what);
+    }
+
+    /// Asks the other shards, each until the answer is yes.
+    pub(super) fn until_others(&mut self, what: impl Fn(&Shard, &Io) -> bool + Send + Clone + 'static) {
+        self.others.iter_mut().for_each(|core| until(core, what.clone()));
+    }
+}
+
+fn until(core: &mut CoreHandle, what: impl Fn(&Shard, &Io) -> bool + Send + Clone + 'static) {
+    let begun = Instant::now();
+    loop {
+        let what = what.clone();
+        if core.call(move |shard, io| what(shard, io)).unwrap() {
+            return;
         }
+        assert!(begun.elapsed() < PATIENCE, "what was waited for did not come");
+        std::thread::yield_now();
     }
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        self.core.call(|shard, _| shard.stop()).unwrap();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-            && !std::thread::panicking()
-        {
-            panic!("the shard's thread panicked");
+        for core in self.others.iter_mut().chain([&mut self.core]) {
+            core.call(|shard, _| shard.stop()).unwrap();
         }
+        for thread in self.threads.drain(..) {
+            assert!(thread.join().is_ok() || std::thread::panicking(), "a shard's thread panicked");
+        }
+    }
+}
+
+impl Core {
+    fn run(self) {
+        let mut reactor = Reactor::new(self.config, self.inboxes).unwrap();
+        if let Some(listener) = self.listener {
+            reactor.add_listener(listener).unwrap();
+        }
+        // Nobody listens: nothing fails here.
+        let (faults, _) = fault_queue();
+        let counters = Arc::clone(&self.shared.counters);
+        let service =
+            BlockService::new(Stores::new(), faults, Arc::clone(&counters), ServiceLimits::default());
+        let router = Router::new(self.number, service);
+        let shard = Shard::new(router, self.shared, self.peers, self.config.receive_buffers, self.half_open);
+        reactor.run(&mut Watched { shard, counters, log: self.log }).unwrap();
     }
 }
 
@@ -225,6 +312,9 @@ impl Watched {
 impl Service for Watched {
     type Message = Mail;
 
+    fn offered(&mut self, io: &mut Io, listener: u32, stream: TcpStream) -> Option<TcpStream> {
+        self.shard.offered(io, listener, stream)
+    }
     fn accepted(
         &mut self,
         io: &mut Io,
