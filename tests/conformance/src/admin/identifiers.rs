@@ -3,12 +3,13 @@
 
 use anyhow::{Context as _, Result, ensure};
 use holdfast_testkit::wire::code;
-use holdfast_testkit::{Options, Property, Session};
+use holdfast_testkit::{Io, Options, Property, Session};
 use serde_json::Value;
 
 use super::{INACTIVE_NSID, admin_session, identify, try_identify};
 use crate::check::same;
-use crate::fields::{bit, byte, part, refused, zero};
+use crate::events::{Watched, change_is_seen};
+use crate::fields::{bit, byte, done, part, refused, zero};
 use crate::{Case, Format, Guard, Lab, View};
 
 const CLAUSE: &str = "Base 2.1 §5.1.13.2.3 \"Namespace Identification Descriptor list (CNS 03h)\"";
@@ -24,6 +25,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { id: "admin.identifiers.reconnect", clause: UNIQUE, run: they_outlive_a_session },
     Case { id: "admin.identifiers.reset", clause: UNIQUE, run: they_outlive_a_controller_reset },
     Case { id: "admin.identifiers.distinct", clause: UNIQUE, run: two_volumes_differ },
+    Case { id: "admin.identifiers.replaced", clause: UNIQUE, run: another_volume_has_its_own },
     Case { id: "admin.identifiers.inactive", clause: CLAUSE, run: an_inactive_nsid_is_an_invalid_field },
     Case { id: "admin.identifiers.broadcast", clause: CLAUSE, run: the_highest_nsids_are_invalid },
 ];
@@ -133,6 +135,23 @@ fn two_volumes_differ(lab: &mut Lab) -> Result<()> {
     let one = names(&mut lab.open(Format::STANDARD, View::Plain, options.clone())?)?;
     let other = names(&mut lab.open(Format::new(512, 1, Guard::Crc16), View::Plain, options)?)?;
     ensure!(one.0 != other.0 && one.1 != other.1, "two volumes share identifiers");
+    Ok(())
+}
+
+/// An NSID that is given to another volume names another namespace, with other identifiers and other blocks.
+fn another_volume_has_its_own(lab: &mut Lab) -> Result<()> {
+    let share = lab.fresh_share(Format::STANDARD)?;
+    let mut session = lab.open_as("plain", &share, View::Plain, Options::default())?;
+    done(&session.io(1).write(1, &Io::at(0, 1), &vec![0x5a; 4096])?)?;
+    let before = names(&mut session)?;
+    lab.rest().delete(&format!("/subsystems/{}/namespaces/1", share.name))?;
+    change_is_seen(&mut session, Watched::Inactive(1))?;
+    lab.add_namespace(&share, 1, Format::STANDARD)?;
+    change_is_seen(&mut session, Watched::Active(1))?;
+    let after = names(&mut session)?;
+    ensure!(before.0 != after.0 && before.1 != after.1, "another volume has the same identifiers");
+    let found = session.io(1).read(1, &Io::at(0, 1), 4096)?.ok()?.data;
+    ensure!(found.iter().all(|byte| *byte == 0), "the blocks of the volume that was there before");
     Ok(())
 }
 

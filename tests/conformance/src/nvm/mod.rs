@@ -30,6 +30,7 @@ pub const TOPICS: &[&[Case]] = &[
     ranges::CASES,
     ranges::BEYOND,
     namespaces::CASES,
+    namespaces::GONE,
     opcodes::CASES,
     flush::CASES,
     zeroes::CASES,

@@ -21,6 +21,9 @@ pub(crate) const PASSED: &[Case] =
 pub(crate) const REPLACED: &[Case] = &over_formats!("protection.copy.replaced", SINGLE, tuples_are_replaced);
 /// PRINFOR checks what is read.
 pub(crate) const CHECKED: &[Case] = &over_formats!("protection.copy.checked", CHECKS, the_source_is_checked);
+/// EILBRT of each range.
+pub(crate) const RANGES: &[Case] =
+    &over_formats!("protection.copy.ranges", CHECKS, each_range_has_its_reference);
 /// STCW checks storage tags of what is written.
 pub(crate) const STORAGE: &[Case] =
     &over_formats!("protection.copy.storage", CHECKS, storage_tags_are_checked);
@@ -84,8 +87,40 @@ fn tuples_are_replaced(lab: &mut Lab, format: Format) -> Result<()> {
     host.store(SOURCE, &blocks)?;
     let command = copy(&host, PRACT | GUARD | APP, PRACT);
     done(&host.io().copy(1, &command)?)?;
-    let expected = host.pi.protect(&host.data_of(&blocks), host.block(), host.tags(TO));
+    let data = host.data_of(&blocks);
+    let expected = host.pi.protect(&data, host.block(), host.tags(TO));
+    host.holds(TO, &expected)?;
+    // Reference tags go on from one range to the next.
+    let half = BLOCKS / 2;
+    let second = SourceRange::at(SOURCE + u64::from(half), half);
+    let command = Copy { ranges: vec![second, SourceRange::at(SOURCE, half)], ..copy(&host, PRACT, PRACT) };
+    done(&host.io().copy(1, &command)?)?;
+    let (low, high) = data.split_at(data.len() / 2);
+    let expected = host.pi.protect(&[high, low].concat(), host.block(), host.tags(TO));
     host.holds(TO, &expected)
+}
+
+/// PRINFOR with the reference tag check: each range says where its tags begin.
+fn each_range_has_its_reference(lab: &mut Lab, format: Format) -> Result<()> {
+    let mut host = Host::open(lab, format)?;
+    if !host.checks_ref() {
+        return Ok(());
+    }
+    let blocks = host.blocks(131, SOURCE, BLOCKS);
+    host.store(SOURCE, &blocks)?;
+    let half = BLOCKS / 2;
+    let first = host.ref_tag(SOURCE);
+    let tags = |host: &Host, from: u64| host.pi.space(super::STORAGE_TAG, from);
+    let range = |at: u32, tags| SourceRange::at(SOURCE + u64::from(at), half).tags(tags);
+    let right = [range(0, tags(&host, first)), range(half, tags(&host, first + u64::from(half)))];
+    let command = Copy { ranges: right.to_vec(), ..copy(&host, REF, 0) };
+    done(&host.io().copy(1, &command)?)?;
+    let wrong = [right[0], range(half, tags(&host, first))];
+    let command = Copy { ranges: wrong.to_vec(), ..copy(&host, REF, 0) };
+    let completion = host.io().copy(1, &command)?;
+    let expected =
+        if format.pi_type == 1 { code::INVALID_PROTECTION_INFORMATION } else { code::REF_TAG_CHECK };
+    crate::check::status(&completion, expected)
 }
 
 fn the_source_is_checked(lab: &mut Lab, format: Format) -> Result<()> {

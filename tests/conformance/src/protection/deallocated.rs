@@ -15,6 +15,9 @@ const CLAUSE: &str = "NVM Command Set 1.1 §3.3.3.2.1 \"Deallocated or Unwritten
 /// Deallocated by Dataset Management.
 pub(crate) const DEALLOCATED: &[Case] =
     &over_formats!("protection.deallocated.tuples", CLAUSE, deallocated_blocks_have_escaping_tuples);
+/// Among blocks that are there.
+pub(crate) const MIXED: &[Case] =
+    &over_formats!("protection.deallocated.mixed", CLAUSE, holes_among_blocks_escape);
 /// Never written.
 pub(crate) const UNWRITTEN: &[Case] =
     &over_formats!("protection.unwritten.tuples", CLAUSE, unwritten_blocks_have_the_same);
@@ -55,6 +58,34 @@ fn deallocated_blocks_have_escaping_tuples(lab: &mut Lab, format: Format) -> Res
     let new = host.blocks(82, LBA, BLOCKS);
     host.store(LBA, &new)?;
     host.holds(LBA, &new)
+}
+
+/// Checks of a range go past its holes and no further.
+fn holes_among_blocks_escape(lab: &mut Lab, format: Format) -> Result<()> {
+    let mut host = Host::open(lab, format)?;
+    let mut blocks = host.blocks(83, LBA, BLOCKS);
+    let holes = [DeallocateRange { slba: LBA + 1, blocks: 2 }, DeallocateRange { slba: LBA + 6, blocks: 1 }];
+    let (io, len) = (host.checked(LBA, BLOCKS), host.len(BLOCKS));
+    host.store(LBA, &blocks)?;
+    done(&host.io().deallocate(1, &holes)?)?;
+    let found = host.io().read(1, &io, len)?;
+    done(&found)?;
+    for index in 0..usize::try_from(BLOCKS)? {
+        let stride = index * host.stride()..(index + 1) * host.stride();
+        let is_hole = matches!(index, 1 | 2 | 6);
+        let same = found.data.get(stride.clone()) == blocks.get(stride);
+        ensure!(same != is_hole, "block {index} is another one");
+        ensure!(
+            !is_hole || is_deallocated(&host, &host.tuple(&found.data, index)?),
+            "hole {index} has a tuple"
+        );
+    }
+    done(&host.io().verify(1, &io)?)?;
+    // A bad block behind the holes is found.
+    host.bend(&mut blocks, 7, super::BAD_GUARD.bend)?;
+    host.store(LBA, &blocks)?;
+    done(&host.io().deallocate(1, &holes)?)?;
+    crate::check::status(&host.io().read(1, &io, len)?, super::BAD_GUARD.status)
 }
 
 fn unwritten_blocks_have_the_same(lab: &mut Lab, format: Format) -> Result<()> {

@@ -39,6 +39,7 @@ pub const TOPICS: &[&[Case]] = &[
     read::APP,
     read::REF,
     read::STORAGE,
+    read::UNCHECKED,
     read::STRIPPED,
     insert::TUPLES,
     insert::UNCHECKED,
@@ -58,6 +59,7 @@ pub const TOPICS: &[&[Case]] = &[
     zeroes::MADE,
     zeroes::CASES,
     deallocated::DEALLOCATED,
+    deallocated::MIXED,
     deallocated::UNWRITTEN,
     rules::REFERENCE,
     rules::STRIPPED,
@@ -77,6 +79,7 @@ pub const TOPICS: &[&[Case]] = &[
     copy::PASSED,
     copy::REPLACED,
     copy::CHECKED,
+    copy::RANGES,
     copy::STORAGE,
     copy::CASES,
 ];

@@ -19,6 +19,9 @@ pub(crate) const APP: &[Case] = &over_formats!("protection.read.app", CHECK, bad
 pub(crate) const REF: &[Case] = &over_formats!("protection.read.ref", CHECK, bad_ref);
 /// Another storage tag than expected.
 pub(crate) const STORAGE: &[Case] = &over_formats!("protection.read.storage", CHECK, bad_storage);
+/// Nothing is checked, anything is read.
+pub(crate) const UNCHECKED: &[Case] =
+    &over_formats!("protection.read.unchecked", READ, bad_blocks_are_read_unchecked);
 /// PRACT=1: data only.
 pub(crate) const STRIPPED: &[Case] = &over_formats!("protection.read.stripped", READ, data_comes_alone);
 
@@ -73,6 +76,21 @@ fn bad_ref(lab: &mut Lab, format: Format) -> Result<()> {
 fn bad_storage(lab: &mut Lab, format: Format) -> Result<()> {
     let mut host = Host::open(lab, format)?;
     if host.has_storage_tag() { bad(lab, format, BAD_STORAGE) } else { passes(&mut host, BAD_STORAGE) }
+}
+
+fn bad_blocks_are_read_unchecked(lab: &mut Lab, format: Format) -> Result<()> {
+    let mut host = Host::open(lab, format)?;
+    let mut blocks = host.blocks(14, LBA, BLOCKS);
+    for (index, fault) in [(0, BAD_GUARD), (3, BAD_APP), (5, BAD_REF), (7, BAD_STORAGE)] {
+        host.bend(&mut blocks, index, fault.bend)?;
+    }
+    host.store(LBA, &blocks)?;
+    host.holds(LBA, &blocks)?;
+    let (io, expected) = (host.at(LBA, BLOCKS).pract(), host.data_of(&blocks));
+    let completion = host.io().read(1, &io, expected.len())?;
+    done(&completion)?;
+    ensure!(completion.data == expected, "other data without tuples");
+    Ok(())
 }
 
 fn data_comes_alone(lab: &mut Lab, format: Format) -> Result<()> {
