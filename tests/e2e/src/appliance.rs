@@ -4,14 +4,18 @@ use std::{
     fs::{self, OpenOptions},
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
+    ops::Range,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, channel},
+    process::{self, Child, Command, ExitStatus, Stdio},
+    sync::{
+        atomic::{AtomicU32, Ordering::Relaxed},
+        mpsc::{Receiver, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 
@@ -266,9 +270,23 @@ fn is_child_named(stat: &str, parent: u32, comm: &str) -> bool {
     alive && parent_matches && name == comm
 }
 
+/// Ports to choose from: below those that Linux gives away by itself, so that no connection in between takes one.
+const PORTS: Range<u16> = 20_000..32_000;
+/// Ports that one process tries before those where the next begins.
+const PORTS_EACH: u32 = 64;
+
 /// A port that nobody listens on just now. The appliance must be told the port it advertises, so `0` will not do.
 fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    for _ in 0..count {
+        let place = process::id().wrapping_mul(PORTS_EACH).wrapping_add(TRIED.fetch_add(1, Relaxed)) % count;
+        let port = PORTS.start + u16::try_from(place)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port among {PORTS:?}")
 }
 
 /// The lines of standard output: sent to the receiver, and kept in the log.
