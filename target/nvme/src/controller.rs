@@ -43,6 +43,8 @@ pub(crate) struct Controller {
     queues: AtomicU64,
     queues_granted: AtomicU16,
     write_cache: AtomicBool,
+    /// ACRE.
+    takes_interrupted: AtomicBool,
     extended_formats: AtomicBool,
     /// CDFE.
     copy_formats: AtomicU16,
@@ -100,6 +102,7 @@ impl Controller {
             queues: AtomicU64::new(0),
             queues_granted: AtomicU16::new(IO_QUEUES_MAX),
             write_cache: AtomicBool::new(true),
+            takes_interrupted: AtomicBool::new(false),
             extended_formats: AtomicBool::new(false),
             copy_formats: AtomicU16::new(0),
             entry_sizes_fit: AtomicBool::new(false),
@@ -146,6 +149,7 @@ impl Controller {
         self.queues.store(0, Release);
         self.queues_granted.store(IO_QUEUES_MAX, Relaxed);
         self.write_cache.store(true, Relaxed);
+        self.takes_interrupted.store(false, Relaxed);
         self.extended_formats.store(false, Relaxed);
         self.copy_formats.store(0, Relaxed);
         self.refuse_aborts(|_| true);
@@ -257,6 +261,16 @@ impl Controller {
 
     pub(crate) fn set_write_cache(&self, enabled: bool) {
         self.write_cache.store(enabled, Relaxed);
+    }
+
+    /// ACRE of Host Behavior Support. Base 2.1 §4.2.3.1 "Generic Command Status Definition": without it, no command may end with
+    /// Command Interrupted.
+    pub(crate) fn takes_interrupted(&self) -> bool {
+        self.takes_interrupted.load(Relaxed)
+    }
+
+    pub(crate) fn set_takes_interrupted(&self, enabled: bool) {
+        self.takes_interrupted.store(enabled, Relaxed);
     }
 
     /// LBAFEE of Host Behavior Support. NVM Command Set 1.1 §4.1.3.6.1 "LBA Format Extensions": without it, an I/O command on a

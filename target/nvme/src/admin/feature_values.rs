@@ -118,9 +118,9 @@ impl Features {
         self.host_behavior
     }
 
-    /// Sets Host Behavior Support; gives LBAFEE and CDFE. `None`: a value that is reserved, or a descriptor format of Copy that
+    /// Sets Host Behavior Support; gives ACRE, LBAFEE and CDFE. `None`: a value that is reserved, or a descriptor format of Copy that
     /// there is not, or that needs no enabling.
-    pub(super) fn set_host_behavior(&mut self, behavior: [u8; 8]) -> Option<(bool, u16)> {
+    pub(super) fn set_host_behavior(&mut self, behavior: [u8; 8]) -> Option<(bool, bool, u16)> {
         let [retry, telemetry, extended_formats, dispersed, copy_low, copy_high, ..] = behavior;
         let copy_formats = u16::from_le_bytes([copy_low, copy_high]);
         let known = [retry, telemetry, extended_formats, dispersed].iter().all(|value| *value <= 1);
@@ -128,7 +128,7 @@ impl Features {
             return None;
         }
         self.host_behavior = behavior;
-        Some((extended_formats == 1, copy_formats))
+        Some((retry == 1, extended_formats == 1, copy_formats))
     }
 
     /// The Timestamp data structure: the time, and whether a host has set it.

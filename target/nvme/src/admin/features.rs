@@ -258,7 +258,8 @@ pub(super) fn set_with_data<P: BlockPort>(
         queue.controller.subsystem.timestamp_changed(moment, previous, since_reset_ms);
     } else {
         let set = queue.features.set_host_behavior(head);
-        let (extended_formats, copy_formats) = set.ok_or(Status::INVALID_FIELD)?;
+        let (takes_interrupted, extended_formats, copy_formats) = set.ok_or(Status::INVALID_FIELD)?;
+        queue.controller.set_takes_interrupted(takes_interrupted);
         queue.controller.set_extended_formats(extended_formats);
         queue.controller.set_copy_formats(copy_formats);
     }

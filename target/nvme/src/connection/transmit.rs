@@ -7,10 +7,11 @@ use zerocopy::little_endian::{U16, U32, U64};
 
 use super::failure::STATUS_MORE;
 use super::plan::NO_FLOW_CONTROL;
-use super::{Connection, Context, Outgoing};
+use super::{Connection, Context, Outgoing, Role};
 use crate::digest::{DIGEST_LEN, Digest, digest_of};
 use crate::limits::{BATCH_BYTES_MAX, C2H_DATA_LEN_MAX, RESPONSES_PER_BATCH};
 use crate::slots::{SlotId, State};
+use crate::status::Status;
 use crate::wire::connect::fctype;
 use crate::wire::pdu::{
     CommonHeader, DataHeader, FLAG_DDGST, FLAG_HDGST, FLAG_LAST, FLAG_SUCCESS, ResponseCapsule, SHORT_LEN,
@@ -177,10 +178,24 @@ impl Connection {
                 sqhd: U16::new(sqhd),
                 sqid: U16::ZERO,
                 cid: slot.sqe.cid,
-                status: U16::new(slot.status.to_wire() | if more { STATUS_MORE } else { 0 }),
+                status: U16::new(self.told(slot.status).to_wire() | if more { STATUS_MORE } else { 0 }),
             },
         };
         self.put_header(response.as_bytes(), sink);
+    }
+
+    /// A status as the host can take it: one that has not enabled Advanced Command Retry is never told Command Interrupted. What
+    /// it is told instead may be retried as well.
+    fn told(&self, status: Status) -> Status {
+        if status != Status::COMMAND_INTERRUPTED {
+            return status;
+        }
+        match &self.role {
+            Role::Admin(queue) if queue.controller.takes_interrupted() => status,
+            Role::Io(queue) if queue.controller.takes_interrupted() => status,
+            Role::Io(_) => Status::NAMESPACE_NOT_READY,
+            Role::Admin(_) | Role::None => Status::INTERNAL_ERROR,
+        }
     }
 
     /// Frees a command's slot. A Read's blocks stay until the batch has left.

@@ -240,7 +240,7 @@ fn copies_without_room_come_back_later_and_do_not_wait_for_each_other() {
     let mut world = World::new();
     let (_admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
     world.port.tickets_max = 1;
-    assert_eq!(run(&mut io, &mut world, copy(1, 100, 0, 0, &[range(0, 1)])), (0, 0x21));
+    assert_eq!(run(&mut io, &mut world, copy(1, 100, 0, 0, &[range(0, 1)])), (0, 0x82));
     world.port.tickets_max = 4;
     let cids: Vec<u16> = (0..4)
         .map(|number| {

@@ -151,7 +151,7 @@ fn a_first_half_that_fails_by_itself_takes_the_second_along() {
     assert_eq!(run(&mut io, &mut world, &pair), [Some((0, 0x80)), Some(FAILED)]);
     world.port.tickets_max = 0;
     let pair = [(compare(4), vec![0; 4096]), (write(4), vec![0; 4096])];
-    assert_eq!(run(&mut io, &mut world, &pair), [Some((0, 0x21)), Some(FAILED)]);
+    assert_eq!(run(&mut io, &mut world, &pair), [Some((0, 0x82)), Some(FAILED)]);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_second_half_that_fails_by_itself_leaves_the_compare_to_its_own_end() {
     world.port.tickets_max = 1;
     put(&mut write, 14, 4);
     let pair = [(compare, tuple.clone()), (write, tuple)];
-    assert_eq!(run(&mut io, &mut world, &pair), [Some(SUCCESS), Some((0, 0x21))]);
+    assert_eq!(run(&mut io, &mut world, &pair), [Some(SUCCESS), Some((0, 0x82))]);
     assert_eq!((world.port.live_tickets(), world.port.pairs), (0, 0));
 }
 

@@ -144,8 +144,17 @@ fn what_may_be_tried_again_is_no_error_to_be_logged() {
     let mut world = World::new();
     let (mut admin, mut io) = Host::io(&mut world, PLAIN_HOST, false, false);
     world.port.tickets_max = 0;
-    let (status, ..) = io.run(&mut world, ranged(0x01, PLAIN_NSID, 0, 1, 0), &[0; 4096]);
-    assert_eq!((code(status), status & 0x4000), ((0, 0x21), 0), "{:?}", BlockError::Busy);
+    let write = ranged(0x01, PLAIN_NSID, 0, 1, 0);
+    // More and Do Not Retry are clear.
+    let (status, ..) = io.run(&mut world, write, &[0; 4096]);
+    assert_eq!((code(status), status & 0xc000), ((0, 0x82), 0), "{:?}, without ACRE", BlockError::Busy);
+    let mut behavior = [0; 512];
+    behavior[0] = 1;
+    let mut acre = sqe(0x09, 0);
+    put(&mut acre, 10, 0x16);
+    assert_eq!(admin.run(&mut world, acre, &behavior).0, 0);
+    let (status, ..) = io.run(&mut world, write, &[0; 4096]);
+    assert_eq!((code(status), status & 0xc000), ((0, 0x21), 0), "{:?}, with ACRE", BlockError::Busy);
     assert_eq!(log(&mut admin, &mut world, 1, 0, 64).unwrap(), [0; 64]);
 }
 

@@ -197,7 +197,7 @@ fn a_busy_block_layer_makes_commands_wait_not_fail() {
     assert_eq!(responses.count(), 5);
     world.port.tickets_max = 0;
     let (status, ..) = io.run(&mut world, sqe, &[]);
-    assert_eq!((code(status), dnr(status)), ((0, 0x21), false));
+    assert_eq!((code(status), dnr(status)), ((0, 0x82), false));
 }
 
 #[test]
