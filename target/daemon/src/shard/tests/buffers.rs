@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use holdfast_reactor::ReactorConfig;
 use holdfast_testkit::{Command, Io, Queue};
 
-use super::stage::{NSID, Stage};
+use super::stage::{INTERFACES, NSID, Stage};
 use crate::shard::HalfOpenLimits;
 
 const BLOCK: usize = 4096;
@@ -29,7 +29,12 @@ fn flood(mut queue: Queue) -> JoinHandle<()> {
 
 #[test]
 fn a_host_with_more_queues_than_there_are_buffers_leaves_some_to_others_and_is_served_to_the_end() {
-    let config = ReactorConfig { receive_buffers: BUFFERS, ..ReactorConfig::default() };
+    for io in INTERFACES {
+        leaves_some_to_others(ReactorConfig { receive_buffers: BUFFERS, io, ..ReactorConfig::default() });
+    }
+}
+
+fn leaves_some_to_others(config: ReactorConfig) {
     let mut stage = Stage::new(BLOCK, HalfOpenLimits::default(), config);
     let mut greedy = stage.session(0, QUEUES);
     let mut modest = stage.session(1, 1);

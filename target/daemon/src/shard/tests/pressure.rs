@@ -4,7 +4,7 @@ use holdfast_nvme::RESPONSES_PER_BATCH;
 use holdfast_reactor::ReactorConfig;
 use holdfast_testkit::{Command, Io, Queue, Session};
 
-use super::stage::{NSID, Stage};
+use super::stage::{INTERFACES, NSID, Stage};
 use crate::shard::links::Link;
 use crate::shard::serving::OUTBOX_MAX;
 use crate::shard::{HalfOpenLimits, Shard};
@@ -35,7 +35,13 @@ fn works(host: &mut Session) {
 
 #[test]
 fn a_host_that_does_not_read_is_served_no_further_until_it_does() {
-    let mut stage = Stage::new(BLOCK, HalfOpenLimits::default(), ReactorConfig::default());
+    for io in INTERFACES {
+        is_served_no_further(ReactorConfig { io, ..ReactorConfig::default() });
+    }
+}
+
+fn is_served_no_further(config: ReactorConfig) {
+    let mut stage = Stage::new(BLOCK, HalfOpenLimits::default(), config);
     let mut deaf = stage.session(0, 1);
     let mut other = stage.session(1, 1);
     let pattern: Vec<u8> = (0..READ_LEN).map(|at| u8::try_from(at % 251).unwrap()).collect();

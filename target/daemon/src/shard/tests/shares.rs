@@ -3,7 +3,7 @@
 use holdfast_reactor::ReactorConfig;
 use holdfast_testkit::{Command, Io, Queue};
 
-use super::stage::{NSID, Stage};
+use super::stage::{INTERFACES, NSID, Stage};
 use crate::shard::HalfOpenLimits;
 
 const BLOCK: usize = 512;
@@ -52,8 +52,10 @@ fn assert_shares(mut stage: Stage, queues: u16, elsewhere: u64) {
 
 #[test]
 fn a_host_with_one_queue_is_done_when_one_with_24_full_queues_has_had_as_much() {
-    let stage = Stage::new(BLOCK, HalfOpenLimits::default(), ReactorConfig::default());
-    assert_shares(stage, 24, 0);
+    for io in INTERFACES {
+        let config = ReactorConfig { io, ..ReactorConfig::default() };
+        assert_shares(Stage::new(BLOCK, HalfOpenLimits::default(), config), 24, 0);
+    }
 }
 
 #[test]

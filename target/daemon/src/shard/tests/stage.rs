@@ -13,7 +13,8 @@ use holdfast_block::{
 };
 use holdfast_nvme::{Directory, DirectoryConfig, Portal};
 use holdfast_reactor::{
-    CloseReason, Inboxes, Io, MailSender, Reactor, ReactorConfig, Received, SendBatch, Service, SocketId,
+    CloseReason, Inboxes, Io, IoChoice, MailSender, Reactor, ReactorConfig, Received, SendBatch, Service,
+    SocketId,
 };
 use holdfast_store::{Stores, VolumeSpec};
 use holdfast_testkit::{Options, Session};
@@ -28,6 +29,8 @@ use crate::shard::{HalfOpenLimits, Shard, Shared};
 /// The hosts on record, by number from 0.
 pub(super) const HOSTS: [&str; 2] = ["nqn.2026-11.io.holdfast:greedy", "nqn.2026-11.io.holdfast:modest"];
 const SUBNQN: &str = "nqn.2026-11.io.holdfast:stage";
+/// Both interfaces to the kernel.
+pub(super) const INTERFACES: [IoChoice; 2] = [IoChoice::Uring, IoChoice::Epoll];
 /// The one namespace.
 pub(super) const NSID: u32 = 1;
 /// Bounds a hang; nothing is judged by it.
