@@ -29,6 +29,10 @@ const SOCKETS_DEFAULT: u32 = 4096;
 /// Spin time unless configured otherwise: cuts the latency at depth 1 to about a quarter of what sleeping at once gives.
 const SPIN_US_DEFAULT: u32 = 50;
 
+/// Connections that may wait to be accepted: a burst of hundreds would otherwise fill the queue, and whoever finds it full
+/// tries again after a second. The kernel caps it at net.core.somaxconn, 4096 by default.
+const BACKLOG: i32 = 4096;
+
 /// Pause before accepting again after the process ran out of descriptors or memory.
 const ACCEPT_RETRY_MS: u64 = 100;
 
@@ -193,6 +197,8 @@ impl<M: Send> Reactor<M> {
         if number >= INDEX_MAX {
             return Err(ReactorError::TooManyListeners);
         }
+        // It listens already, so this sets the length of its queue. If that fails the queue stays as it is, which serves too.
+        let _set = rustix::net::listen(&listener, BACKLOG);
         self.core.io.backend.add_listener(listener.as_fd()).map_err(ReactorError::PollRefused)?;
         self.core.listeners.push(Listener { fd: listener.into(), armed: false, retry_ms: 0 });
         Ok(number)
