@@ -195,6 +195,17 @@ impl Connection {
             self.slots.free(id);
             self.advance_sq_head();
         }
+        self.doom_transfers();
+    }
+
+    /// Commands that still wait for their payload do nothing when it comes: what they would set was reset.
+    fn doom_transfers(&mut self) {
+        let waits = |state| matches!(state, State::R2tQueued | State::Transferring);
+        let waiting: Vec<SlotId> =
+            self.slots.in_use().filter(|id| waits(self.slots.get(*id).state)).collect();
+        for id in waiting {
+            self.slots.get_mut(id).doomed = Some(Status::ABORT_REQUESTED);
+        }
     }
 
     fn connect<P: BlockPort>(

@@ -214,3 +214,28 @@ fn only_copy_formats_with_a_source_namespace_are_enabled() {
         assert_eq!(code(admin.run(&mut world, set, &data).0), expected, "format {format:x}h");
     }
 }
+
+#[test]
+fn what_was_to_be_set_before_a_reset_is_not_set_after_it() {
+    let mut world = World::new();
+    let (mut admin, _) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
+    let mut behavior = [0; 512];
+    behavior[2] = 1;
+    let mut set = sqe(0x09, 0);
+    put(&mut set, 10, 0x16);
+    sgl(&mut set, 0x5a, 0, 512);
+    let cid = admin.submit(&mut world, set, &[]);
+    let asked = admin.pump(&mut world);
+    let [Pdu::R2t { ttag, .. }] = asked[..] else { panic!("{asked:?}") };
+    admin.property_set(&mut world, 0x14, 0);
+    admin.property_set(&mut world, 0x14, 0x0046_0001);
+    let late = admin.h2cdata(cid, ttag, 0, &behavior, true);
+    admin.send(&mut world, &late);
+    let answer = admin.pump(&mut world);
+    let [Pdu::Response { cid: answered, status, .. }] = answer[..] else { panic!("{answer:?}") };
+    assert_eq!((answered, code(status)), (cid, (0, 0x07)));
+    let mut get = sqe(0x0a, 0);
+    put(&mut get, 10, 0x16);
+    sgl(&mut get, 0x5a, 0, 512);
+    assert_eq!(admin.run(&mut world, get, &[]).2, [0; 512]);
+}
