@@ -78,8 +78,13 @@ class Holdfast(Server):
         self.args = args
         places = dict(word.split("=", 1) for word in self.ready)
         self.api, self.nvme = places["api"], places["nvme"]
-        self.target_pid = child_named(self.process.pid, "holdfast-target")
-        self.set_up()
+        try:
+            self.target_pid = child_named(self.process.pid, "holdfast-target")
+            self.set_up()
+        except BaseException:
+            # Nobody has it yet who could stop it.
+            self.stop()
+            raise
 
     def call(self, method, path, body):
         request = urllib.request.Request(self.api + "/api/v1" + path, json.dumps(body).encode(), method=method)
