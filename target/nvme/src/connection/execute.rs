@@ -10,7 +10,7 @@ use super::{Connection, Context, Outgoing, Role, cost};
 use crate::io::{self, IoQueueView, Step, Steps};
 use crate::limits::{STAGED_LEN_MAX, TRANSFER_RESERVED_MAX};
 use crate::sgl::{self, Source};
-use crate::slots::{Half, SlotId, State, Work};
+use crate::slots::{Half, Slot, SlotId, State, Work};
 use crate::status::Status;
 
 impl Connection {
@@ -288,12 +288,15 @@ impl Connection {
     }
 
     /// A row has come to its end. On the admin queue it was the flush of a shutdown, which is complete with it, whatever it
-    /// could not reach.
+    /// could not reach; but not while the flush of another one runs, which a reset in between has made possible.
     fn row_done<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, id: SlotId, status: Status, result: u64) {
         self.drop_tickets(cx, id);
         if let Role::Admin(queue) = &mut self.role {
-            queue.properties.shut_down();
-            self.namespaces.clear(cx.port);
+            let runs = |slot: &Slot| matches!(slot.work, Work::Steps(_)) && slot.state != State::Answering;
+            if !self.slots.in_use().any(|other| other != id && runs(self.slots.get(other))) {
+                queue.properties.shut_down();
+                self.namespaces.clear(cx.port);
+            }
             return self.settle(id, Status::SUCCESS, 0, 0);
         }
         self.settle(id, status, result, 0);

@@ -1,6 +1,6 @@
 //! Connect, properties, Disconnect.
 
-use holdfast_block::Operation;
+use holdfast_block::{BlockPort as _, Operation};
 use holdfast_nvme::Disposition;
 
 use crate::host::{Host, Pdu, code, dnr, put, ranged, sgl, sqe};
@@ -195,6 +195,30 @@ fn a_shutdown_flushes_every_namespace_and_is_complete_then() {
     assert_eq!(admin.property_set(&mut world, 0x14, 0x0046_0000), 0);
     assert_eq!(admin.property_set(&mut world, 0x14, 0x0046_0001), 0);
     assert_eq!(admin.property_get(&mut world, 0x1c, 0), (0, 1));
+}
+
+#[test]
+fn a_shutdown_after_a_reset_is_not_completed_by_the_one_before() {
+    let mut world = World::new();
+    let (mut admin, _) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
+    world.port.stalled = true;
+    let mut shut_down = sqe(0x7f, 0);
+    put(&mut shut_down, 11, 0x14);
+    put(&mut shut_down, 12, 0x0046_4001);
+    admin.submit(&mut world, shut_down, &[]);
+    assert_eq!(admin.property_set(&mut world, 0x14, 0x0046_0000), 0);
+    assert_eq!(admin.property_set(&mut world, 0x14, 0x0046_0001), 0);
+    admin.submit(&mut world, shut_down, &[]);
+    // Two flushes each, taken in turn: with the third the first row has come to its end.
+    for flushed in 1..=4 {
+        world.port.stalled = false;
+        let completion = world.port.next_completion().expect("a flush is under way");
+        world.port.stalled = true;
+        admin.connection.complete(&mut world.context(), completion);
+        admin.pump(&mut world);
+        let expected = if flushed < 4 { 0b0101 } else { 0b1001 };
+        assert_eq!(admin.property_get(&mut world, 0x1c, 0), (0, expected), "after {flushed} flushes");
+    }
 }
 
 #[test]
