@@ -54,7 +54,7 @@ fn the_tour_in_the_readme_is_true() -> Result<()> {
     guest.go_on()?;
     let results = guest.finish()?;
     ensure!(results.text("random")? == "0x6282", "{}", results.text("random")?);
-    ensure!(results.text("zeros")? == "0x4284", "{}", results.text("zeros")?);
+    ensure!(results.text("zeros")? == "0x6284", "{}", results.text("zeros")?);
 
     let found =
         eventually(LIMIT, "two incidents", || Ok(Some(incidents(&appliance)?).filter(|all| all.len() == 2)))?;
