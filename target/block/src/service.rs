@@ -123,6 +123,11 @@ impl<S: Store, F: FaultSink> Service<S, F> {
         self.tickets.len()
     }
 
+    /// Pairs, and writes behind them, that wait for their turn or have it: none while no command is under way.
+    pub fn turns_in_use(&self) -> usize {
+        self.turns.len()
+    }
+
     /// Lets the store go on and takes what it has finished. True if there are completions to deliver.
     pub fn poll(&mut self) -> bool {
         while let Some(done) = self.store.poll() {

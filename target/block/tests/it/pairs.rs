@@ -192,7 +192,7 @@ fn of_many_pairs_that_expect_the_same_one_wins_whatever_the_store_does_first() {
             let [winner] = winners[..] else { panic!("{} winners, seed {seed}", winners.len()) };
             now = winner.clone();
         }
-        assert_eq!(world.service.tickets_in_use(), 0);
+        assert_eq!((world.service.tickets_in_use(), world.service.turns_in_use()), (0, 0));
     }
 }
 
@@ -221,8 +221,35 @@ fn a_pair_may_be_given_up_at_any_point_and_blocks_nobody() {
                 world.service.poll();
             }
             assert_eq!(completions(&mut world), [(after, Ok(()))], "{steps} steps");
-            assert_eq!(world.service.tickets_in_use(), 0);
+            assert_eq!((world.service.tickets_in_use(), world.service.turns_in_use()), (0, 0));
         }
+    }
+}
+
+#[test]
+fn a_pair_that_is_given_up_while_it_waits_leaves_its_turn() {
+    for first in [true, false] {
+        let mut world = World::new(PiType::Type1, 4096);
+        let (a, b) = (world.attach(1, Enforce::Any), world.attach(2, Enforce::Any));
+        let [old, new, early] = [0, 1, 2].map(|seed| world.good(3, 1, seed));
+        world.service.store_mut().hold();
+        let before = world.command(b, Operation::Write, 3, 1);
+        let before = begin(&mut world, &before, &early);
+        world.service.submit(before);
+        let (compare, write) = pair(&mut world, a, 3, &old, &new);
+        world.service.submit_fused(compare, write);
+        assert_eq!(
+            (waiting(&mut world), world.service.turns_in_use()),
+            (1, 1),
+            "behind the other host's write"
+        );
+        let halves = if first { [compare, write] } else { [write, compare] };
+        halves.into_iter().for_each(|half| world.service.cancel(half));
+        assert_eq!(world.service.turns_in_use(), 0);
+        world.service.store_mut().let_go(0);
+        world.service.poll();
+        assert_eq!(completions(&mut world), [(before, Ok(()))]);
+        assert_eq!(world.service.tickets_in_use(), 0);
     }
 }
 
