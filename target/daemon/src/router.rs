@@ -4,6 +4,8 @@
 //! from connections on that core go straight into its block service. Others are taken aside whole, sent to the home core
 //! as mail, and come back as mail, with a copy of what was read: one copy more, and only with several cores.
 
+mod attachments;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +20,7 @@ use crate::core::Mail;
 use crate::faults::FaultSender;
 use crate::guests::{ReadOut, RemoteCommand, RemoteReply};
 use crate::pools::PoolMap;
+use attachments::Attachments;
 
 /// The block service of a core.
 pub(crate) type LocalService = Service<Stores<PoolMap>, FaultSender>;
@@ -51,6 +54,8 @@ pub(crate) struct VolumeHome {
 struct RemoteTicket {
     generation: u32,
     command: Option<Command>,
+    /// On whose behalf, on which volume: as it was admitted, whatever becomes of its attachment.
+    access: Option<AttachRequest>,
     transfer_len: usize,
     payload: Vec<u8>,
     origins: Vec<BlockOrigin>,
@@ -64,7 +69,7 @@ pub(crate) struct Router {
     core: usize,
     pub(crate) local: LocalService,
     homes: Arc<HashMap<VolumeId, VolumeHome>>,
-    attachments: Vec<Option<AttachRequest>>,
+    attachments: Attachments,
     tickets: Vec<RemoteTicket>,
     free: Vec<u32>,
     /// Payload bytes of all tickets in use.
@@ -82,7 +87,7 @@ impl Router {
             core,
             local,
             homes: Arc::default(),
-            attachments: Vec::new(),
+            attachments: Attachments::default(),
             tickets: Vec::new(),
             free: Vec::new(),
             remote_bytes: 0,
@@ -170,7 +175,7 @@ impl Router {
         self.homes.get(&volume).filter(|home| home.core != self.core)
     }
 
-    fn begin_remote(&mut self, command: &Command, request: &AttachRequest) -> Result<TicketId, BlockError> {
+    fn begin_remote(&mut self, command: &Command, request: AttachRequest) -> Result<TicketId, BlockError> {
         let info = self.home(request.volume).ok_or(BlockError::Gone)?.info;
         let end = command.lba.checked_add(u64::from(command.blocks.get())).ok_or(BlockError::OutOfRange)?;
         if end.0 > info.block_count && command.operation != Operation::Flush {
@@ -205,6 +210,7 @@ impl Router {
         let at = usize::try_from(index).map_err(|_| BlockError::Internal)?;
         let ticket = self.tickets.get_mut(at).ok_or(BlockError::Internal)?;
         ticket.command = Some(*command);
+        ticket.access = Some(request);
         ticket.transfer_len = transfer_len;
         self.remote_bytes += transfer_len;
         Ok(TicketId::from_parts(index | REMOTE_INDEX, ticket.generation))
@@ -242,9 +248,9 @@ impl Router {
         ticket.under_way = true;
         let (index, generation) = id.parts();
         let index = index & !REMOTE_INDEX;
-        let request = self.request(command.attachment).cloned();
-        let home = request.as_ref().and_then(|request| self.home(request.volume)).map(|home| home.core);
-        let (Some(access), Some(home)) = (request, home) else {
+        let access = ticket.access.take();
+        let home = access.as_ref().and_then(|access| self.home(access.volume)).map(|home| home.core);
+        let (Some(access), Some(home)) = (access, home) else {
             self.finish_gone(index, generation);
             return None;
         };
@@ -322,11 +328,6 @@ impl Router {
         self.remote_bytes -= freed;
         self.free.push(id.parts().0 & !REMOTE_INDEX);
     }
-
-    fn request(&self, id: AttachmentId) -> Option<&AttachRequest> {
-        let at = usize::try_from(id.parts().0 & !REMOTE_INDEX).ok()?;
-        self.attachments.get(at)?.as_ref()
-    }
 }
 
 fn is_remote_ticket(id: TicketId) -> bool {
@@ -342,33 +343,21 @@ impl BlockPort for Router {
         if self.home(request.volume).is_none() {
             return self.local.attach(request);
         }
-        let at = self.attachments.iter().position(Option::is_none).unwrap_or(self.attachments.len());
-        let index = u32::try_from(at).map_err(|_| BlockError::Busy)?;
-        if at == self.attachments.len() {
-            self.attachments.push(None);
-        }
-        if let Some(place) = self.attachments.get_mut(at) {
-            *place = Some(request);
-        }
-        Ok(AttachmentId::from_parts(index | REMOTE_INDEX, 0))
+        self.attachments.insert(request)
     }
 
     fn detach(&mut self, id: AttachmentId) {
         if !is_remote_attachment(id) {
             return self.local.detach(id);
         }
-        let at = usize::try_from(id.parts().0 & !REMOTE_INDEX).unwrap_or(usize::MAX);
-        if let Some(place) = self.attachments.get_mut(at) {
-            *place = None;
-        }
+        self.attachments.remove(id);
     }
 
     fn set_enforce(&mut self, id: AttachmentId, enforce: Enforce) {
         if !is_remote_attachment(id) {
             return self.local.set_enforce(id, enforce);
         }
-        let at = usize::try_from(id.parts().0 & !REMOTE_INDEX).unwrap_or(usize::MAX);
-        if let Some(Some(request)) = self.attachments.get_mut(at) {
+        if let Some(request) = self.attachments.get_mut(id) {
             request.enforce = enforce;
         }
     }
@@ -377,8 +366,8 @@ impl BlockPort for Router {
         if !is_remote_attachment(command.attachment) {
             return self.local.begin(command);
         }
-        let request = self.request(command.attachment).cloned().ok_or(BlockError::Gone)?;
-        self.begin_remote(command, &request)
+        let request = self.attachments.get(command.attachment).cloned().ok_or(BlockError::Gone)?;
+        self.begin_remote(command, request)
     }
 
     fn is_crowded(&self, command: &Command) -> bool {

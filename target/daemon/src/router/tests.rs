@@ -286,3 +286,33 @@ fn a_reader_on_another_core_finds_all_of_a_write_or_nothing_of_it() {
     assert_eq!(world.run(0, &unchecked(far, Operation::Read, 0, 128), &[]), Ok(new));
     world.nothing_is_left();
 }
+
+#[test]
+fn a_write_under_way_stays_its_hosts_when_another_takes_the_place_of_its_attachment() {
+    let mut world = World::new();
+    let first = world.attach(1, 0, 1);
+    let wire = world.wire(3, 1, 5);
+    let write = world.begin(0, &unchecked(first, Operation::Write, 3, 1), &wire);
+    world.cores[0].detach(first);
+    let second = world.attach(2, 0, 1);
+    world.cores[0].submit(write);
+    assert_eq!(world.completions(0), [(write, Ok(()))]);
+    world.cores[0].release(write);
+    let sessions: Vec<_> = world.cores[1].guests.keys().map(|(session, _)| *session).collect();
+    assert_eq!(sessions, [1], "in whose name it was carried out");
+    assert_eq!(world.run(0, &unchecked(second, Operation::Read, 3, 1), &[]), Ok(wire));
+    world.nothing_is_left();
+}
+
+#[test]
+fn an_attachment_that_has_ended_is_not_the_next_one_in_its_place() {
+    let mut world = World::new();
+    let ended = world.attach(1, 0, 1);
+    world.cores[0].detach(ended);
+    let next = world.attach(2, 0, 1);
+    assert_eq!(world.cores[0].begin(&unchecked(ended, Operation::Read, 3, 1)), Err(BlockError::Gone));
+    world.cores[0].set_enforce(ended, Enforce::RequirePi);
+    world.cores[0].detach(ended);
+    assert!(world.run(0, &unchecked(next, Operation::Read, 3, 1), &[]).is_ok());
+    world.nothing_is_left();
+}
