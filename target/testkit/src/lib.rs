@@ -32,6 +32,7 @@ mod crc;
 mod error;
 mod identify;
 mod io;
+pub mod load;
 mod log;
 pub mod pi;
 mod queue;

@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
+use holdfast_testkit::load::Mix;
 
+use crate::LoadArguments;
 use crate::wire::{REQUEST_LEN, Request};
-use crate::{LoadArguments, Mix};
 
 /// Requests in one send.
 const VECTORS_MAX: usize = 32;

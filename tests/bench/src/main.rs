@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use holdfast_testkit::load::Mix;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 const EXAMPLES: &str = "\
@@ -92,27 +93,6 @@ struct LoadArguments {
     /// How to report
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-}
-
-/// Share of reads in percent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Mix(u8);
-
-impl FromStr for Mix {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "read" => return Ok(Self(100)),
-            "write" => return Ok(Self(0)),
-            _ => {}
-        }
-        let parts = text.split_once('/').and_then(|(r, w)| Some((r.parse().ok()?, w.parse().ok()?)));
-        match parts {
-            Some((reads, writes)) if u8::checked_add(reads, writes) == Some(100) => Ok(Self(reads)),
-            _ => Err("expected read, write, or two percentages that make 100, such as 70/30".into()),
-        }
-    }
 }
 
 /// A size in bytes.

@@ -1,6 +1,7 @@
 //! What a run has measured, for people and for programs.
 
 use hdrhistogram::Histogram;
+use holdfast_testkit::load::Latency;
 use serde::Serialize;
 
 use crate::LoadArguments;
@@ -23,17 +24,6 @@ pub(crate) struct Report {
     server_cpu_percent: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
-struct Latency {
-    min: f64,
-    mean: f64,
-    p50: f64,
-    p95: f64,
-    p99: f64,
-    p99_9: f64,
-    max: f64,
-}
-
 impl Report {
     /// From latencies in nanoseconds and the processor time of both sides over `seconds`.
     pub(crate) fn new(
@@ -43,9 +33,8 @@ impl Report {
         own_ns: u64,
         server_ns: Option<u64>,
     ) -> Self {
-        let us = |ns: u64| ns as f64 / 1000.0;
-        let quantile = |quantile| us(latencies.value_at_quantile(quantile));
-        let per_io = |ns: u64| if latencies.is_empty() { 0.0 } else { us(ns) / latencies.len() as f64 };
+        let per_io =
+            |ns: u64| if latencies.is_empty() { 0.0 } else { ns as f64 / 1000.0 / latencies.len() as f64 };
         let iops = latencies.len() as f64 / seconds;
         Self {
             read_percent: args.mix.0,
@@ -56,15 +45,7 @@ impl Report {
             operations: latencies.len(),
             iops,
             mb_per_s: iops * args.size.0 as f64 / 1e6,
-            latency_us: Latency {
-                min: us(latencies.min()),
-                mean: latencies.mean() / 1000.0,
-                p50: quantile(0.5),
-                p95: quantile(0.95),
-                p99: quantile(0.99),
-                p99_9: quantile(0.999),
-                max: us(latencies.max()),
-            },
+            latency_us: Latency::of(latencies),
             client_cpu_us_per_io: per_io(own_ns),
             server_cpu_us_per_io: server_ns.map(per_io),
             server_cpu_percent: server_ns.map(|ns| ns as f64 / 1e7 / seconds),

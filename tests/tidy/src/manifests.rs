@@ -36,7 +36,7 @@ const MAY_IMPORT: [(&str, &[&str]); 15] = [
     ("holdfast-cli", &[]),
     // Speaks the protocol in its own words, so that a mistake of the target's is not mirrored in its tests.
     ("holdfast-testkit", &[]),
-    ("holdfast-bare-loop", &[]),
+    ("holdfast-bare-loop", &["holdfast-testkit"]),
     ("holdfast-e2e", &["holdfast-testkit"]),
     ("holdfast-conformance", &["holdfast-testkit", "holdfast-e2e"]),
     ("holdfast-tidy", &[]),

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use holdfast_testkit::load::Mix;
 
 /// The most commands in flight on one connection: NVMe's queue entries are counted in 16 bits, less one, and
 /// CID FFFFh stays unused.
@@ -174,27 +175,6 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Share of reads in percent, 0 to 100.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Mix(pub(crate) u8);
-
-impl FromStr for Mix {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "read" => return Ok(Self(100)),
-            "write" => return Ok(Self(0)),
-            _ => {}
-        }
-        let parts = text.split_once('/').and_then(|(r, w)| Some((r.parse().ok()?, w.parse().ok()?)));
-        match parts {
-            Some((reads, writes)) if u8::checked_add(reads, writes) == Some(100) => Ok(Self(reads)),
-            _ => Err("expected read, write, or two percentages that make 100, such as 70/30".into()),
-        }
-    }
-}
-
 /// A size in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size(pub(crate) u64);
@@ -235,13 +215,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn mixes_are_words_or_percentages_that_make_a_hundred() {
-        assert_eq!("read".parse(), Ok(Mix(100)));
-        assert_eq!("70/30".parse(), Ok(Mix(70)));
-        assert!("70/40".parse::<Mix>().is_err() && "200/156".parse::<Mix>().is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
+use holdfast_testkit::load::Latency;
 use serde::Serialize;
 
 use crate::args::{Format, PiMode, RunArguments};
@@ -55,17 +56,6 @@ struct Direction {
     /// Data without metadata, in 10^6 bytes.
     mb_per_s: f64,
     latency_us: Latency,
-}
-
-#[derive(Debug, Serialize)]
-struct Latency {
-    min: f64,
-    mean: f64,
-    p50: f64,
-    p95: f64,
-    p99: f64,
-    p99_9: f64,
-    max: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -209,22 +199,12 @@ impl Report {
 
 impl Direction {
     fn new(latencies: &Histogram<u64>, seconds: f64, io_bytes: usize) -> Self {
-        let us = |ns: u64| ns as f64 / 1000.0;
-        let quantile = |quantile| us(latencies.value_at_quantile(quantile));
         let iops = latencies.len() as f64 / seconds;
         Self {
             operations: latencies.len(),
             iops,
             mb_per_s: iops * io_bytes as f64 / 1e6,
-            latency_us: Latency {
-                min: us(latencies.min()),
-                mean: latencies.mean() / 1000.0,
-                p50: quantile(0.5),
-                p95: quantile(0.95),
-                p99: quantile(0.99),
-                p99_9: quantile(0.999),
-                max: us(latencies.max()),
-            },
+            latency_us: Latency::of(latencies),
         }
     }
 }
