@@ -194,7 +194,11 @@ impl<S: Store, F: FaultSink> Service<S, F> {
         }
         let moved = transfer_len(&command, &shape);
         match command.operation {
-            Operation::Compare => self.staged_bytes = self.staged_bytes.saturating_sub(moved),
+            Operation::Compare => {
+                self.staged_bytes = self.staged_bytes.saturating_sub(moved);
+                let staged = std::mem::take(&mut ticket.staged);
+                self.spare_rooms.take_back(staged);
+            }
             Operation::Write | Operation::CopyTarget => {
                 self.arriving_bytes = self.arriving_bytes.saturating_sub(moved);
             }

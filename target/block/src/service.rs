@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::admission::{Admission, Attachment, transfer_len};
 use crate::attribution::FaultSink;
-use crate::ticket::{Stage, Table, Ticket, Work};
+use crate::ticket::{SpareRooms, Stage, Table, Ticket, Work};
 use crate::turns::Turns;
 use crate::write_path::{fill_slots, fill_staged};
 use crate::{
@@ -52,6 +52,8 @@ pub struct Service<S, F> {
     /// Fused pairs, and what waits for them.
     pub(crate) turns: Turns,
     pub(crate) staged_bytes: usize,
+    /// Room for payloads of Compares.
+    pub(crate) spare_rooms: SpareRooms,
     /// Payload bytes of Writes that are admitted and not ended.
     pub(crate) arriving_bytes: usize,
     pub(crate) durations: Durations,
@@ -84,6 +86,7 @@ impl<S: Store, F: FaultSink> Service<S, F> {
             completions: VecDeque::new(),
             turns: Turns::default(),
             staged_bytes: 0,
+            spare_rooms: SpareRooms::default(),
             arriving_bytes: 0,
             durations,
             now_us: 0,
@@ -189,6 +192,9 @@ impl<S: Store, F: FaultSink> BlockPort for Service<S, F> {
             return;
         }
         if command.operation == Operation::Compare {
+            if ticket.staged.capacity() == 0 {
+                ticket.staged = self.spare_rooms.lend();
+            }
             fill_staged(ticket, bytes);
             return;
         }

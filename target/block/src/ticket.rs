@@ -148,7 +148,7 @@ pub(crate) struct Ticket {
     pub(crate) work: Option<Work>,
     /// One per block: reserved (Write), or pinned (Read and its like once completed).
     pub(crate) slots: Vec<SlotRef>,
-    /// Payload of a Compare.
+    /// Payload of a Compare, in room that the service lends.
     pub(crate) staged: Vec<u8>,
     pub(crate) arrival: Arrival,
     pub(crate) admitted_us: u64,
@@ -180,12 +180,36 @@ pub(crate) struct Arrival {
     pub(crate) damaged: bool,
 }
 
+/// Room for payloads that is used again: some of it, since one core may have had many long ones under way at some time.
+#[derive(Debug, Default)]
+pub(crate) struct SpareRooms(Vec<Vec<u8>>);
+
+/// Rooms that are kept: a deep queue of Compares.
+const ROOMS_KEPT: usize = 256;
+/// Capacity that each may keep: most Compares are for one block.
+const ROOM_KEPT: usize = 8192;
+
+impl SpareRooms {
+    pub(crate) fn lend(&mut self) -> Vec<u8> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    pub(crate) fn take_back(&mut self, mut room: Vec<u8>) {
+        room.clear();
+        room.shrink_to(ROOM_KEPT);
+        if room.capacity() > 0 && self.0.len() < ROOMS_KEPT {
+            self.0.push(room);
+        }
+    }
+}
+
 impl Reusable for Ticket {
     fn reset(&mut self) {
         self.stage = Stage::Open;
         self.work = None;
         self.slots.clear();
-        self.staged.clear();
+        // Any ticket may carry a Compare once, so that what they keep would add up.
+        self.staged = Vec::new();
         self.arrival = Arrival::default();
     }
 }
@@ -193,6 +217,29 @@ impl Reusable for Ticket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spare_rooms_are_used_again_and_neither_many_nor_long() {
+        let mut spare = SpareRooms::default();
+        let room = Vec::with_capacity(5000);
+        let place = room.as_ptr();
+        spare.take_back(room);
+        let lent = spare.lend();
+        assert_eq!(lent.as_ptr(), place);
+        for _ in 0..2 * ROOMS_KEPT {
+            spare.take_back(Vec::with_capacity(1 << 20));
+        }
+        assert_eq!(spare.0.len(), ROOMS_KEPT);
+        assert!(spare.0.iter().all(|room| room.capacity() <= ROOM_KEPT));
+    }
+
+    #[test]
+    fn a_ticket_that_has_ended_keeps_no_payload() {
+        let mut ticket = Ticket::default();
+        ticket.staged.extend_from_slice(&[1; 100_000]);
+        ticket.reset();
+        assert_eq!(ticket.staged.capacity(), 0);
+    }
 
     #[test]
     fn an_old_name_never_finds_a_new_entry() {
