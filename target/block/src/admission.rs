@@ -61,9 +61,11 @@ impl<S: Store, F: FaultSink> Service<S, F> {
             return Err(BlockError::Busy);
         }
         let (id, ticket) = self.tickets.insert::<TicketId>().ok_or(BlockError::Busy)?;
+        self.slot_lists_kept = self.slot_lists_kept.saturating_sub(ticket.slots.capacity());
         if stores_blocks(command)
             && let Err(error) = self.store.reserve(shape.volume, command.blocks, &mut ticket.slots)
         {
+            self.slot_lists_kept += ticket.slots.capacity();
             self.tickets.remove(id);
             // What is missing here is room for payloads under way, which comes back. Whether the pool is full shows when
             // the write is published.

@@ -11,6 +11,9 @@ use crate::{
     Store, StoreDone, StoreError, StoreOp, TicketId, read_path,
 };
 
+/// Entries of the lists of slots that free tickets keep for their next use: enough for 128 commands of 1 MiB, and 8 MiB.
+const SLOT_LISTS_MAX: usize = 1 << 20;
+
 impl<S: Store, F: FaultSink> Service<S, F> {
     /// Carries out a complete command.
     pub(crate) fn start(&mut self, id: TicketId) {
@@ -32,6 +35,7 @@ impl<S: Store, F: FaultSink> Service<S, F> {
         ticket.stage = Stage::Submitted;
         let slots = std::mem::take(&mut ticket.slots);
         let op = store_op(id.index, &command, &shape, slots);
+        self.change_begins(id);
         self.store.submit(op);
     }
 
@@ -104,8 +108,8 @@ impl<S: Store, F: FaultSink> Service<S, F> {
             ticket.slots.clear();
         }
         if ticket.stage == Stage::Orphaned {
-            self.end(id);
             self.turns_changed(id, Err(BlockError::Gone));
+            self.end(id);
             return;
         }
         let result = match done.result {
@@ -204,11 +208,17 @@ impl<S: Store, F: FaultSink> Service<S, F> {
             }
             _ => {}
         }
+        let kept = self.slot_lists_kept.saturating_add(ticket.slots.capacity());
+        if kept > SLOT_LISTS_MAX {
+            ticket.slots = Vec::new();
+        } else {
+            self.slot_lists_kept = kept;
+        }
         self.tickets.remove(id);
         let Some(attachment) = self.attachments.get_mut(command.attachment) else { return };
         attachment.commands = attachment.commands.saturating_sub(1);
-        if attachment.detached && attachment.commands == 0 {
-            self.attachments.remove(command.attachment);
+        if attachment.detached {
+            self.end_attachment(command.attachment);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The block layer of one core, never shared: its tables, its limits, and the port that protocols use.
 
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::admission::{Admission, Attachment, transfer_len};
@@ -10,7 +11,7 @@ use crate::turns::Turns;
 use crate::write_path::{fill_slots, fill_staged};
 use crate::{
     AttachRequest, AttachmentId, BlockError, BlockPort, Command, Completion, CounterBook, DurationTotals,
-    Enforce, Operation, Store, TicketId, TransmitSink, VolumeId, read_path,
+    Enforce, HostId, Operation, Store, TicketId, TransmitSink, VolumeId, read_path,
 };
 
 /// Bounds on what one core holds for its peers.
@@ -20,6 +21,8 @@ pub struct ServiceLimits {
     pub tickets_max: usize,
     /// Sessions' accesses to volumes.
     pub attachments_max: usize,
+    /// Those of one host, so that it leaves places to others.
+    pub host_attachments_max: usize,
     /// Payload bytes of Compare held aside.
     pub staged_bytes_max: usize,
     /// Payload bytes of Writes on their way above which [`BlockPort::is_crowded`] says so: well below the room that a
@@ -28,11 +31,12 @@ pub struct ServiceLimits {
 }
 
 impl Default for ServiceLimits {
-    /// 64 queues at depth 1024; every session on every volume it sees; 64 Compares of 1 MiB.
+    /// 64 queues at depth 1024; 64 queues on 1,024 volumes for each of 16 hosts; 64 Compares of 1 MiB.
     fn default() -> Self {
         ServiceLimits {
             tickets_max: 65_536,
-            attachments_max: 65_536,
+            attachments_max: 1 << 20,
+            host_attachments_max: 65_536,
             staged_bytes_max: 64 << 20,
             crowded_bytes: 64 << 20,
         }
@@ -47,6 +51,8 @@ pub struct Service<S, F> {
     book: Arc<CounterBook>,
     pub(crate) limits: ServiceLimits,
     pub(crate) attachments: Table<Attachment>,
+    /// How many of them each host has.
+    attached: HashMap<HostId, usize>,
     pub(crate) tickets: Table<Ticket>,
     pub(crate) completions: VecDeque<Completion>,
     /// Fused pairs, and what waits for them.
@@ -54,6 +60,8 @@ pub struct Service<S, F> {
     pub(crate) staged_bytes: usize,
     /// Room for payloads of Compares.
     pub(crate) spare_rooms: SpareRooms,
+    /// Entries that the lists of slots of free tickets have room for.
+    pub(crate) slot_lists_kept: usize,
     /// Payload bytes of Writes that are admitted and not ended.
     pub(crate) arriving_bytes: usize,
     pub(crate) durations: Durations,
@@ -82,11 +90,13 @@ impl<S: Store, F: FaultSink> Service<S, F> {
             book,
             limits,
             attachments: Table::new(limits.attachments_max),
+            attached: HashMap::new(),
             tickets: Table::new(limits.tickets_max),
             completions: VecDeque::new(),
             turns: Turns::default(),
             staged_bytes: 0,
             spare_rooms: SpareRooms::default(),
+            slot_lists_kept: 0,
             arriving_bytes: 0,
             durations,
             now_us: 0,
@@ -131,6 +141,24 @@ impl<S: Store, F: FaultSink> Service<S, F> {
         self.turns.len()
     }
 
+    /// Entries that free tickets keep room for in their lists of blocks, for tests: bounded whatever was under way.
+    pub fn slot_lists_kept(&self) -> usize {
+        self.slot_lists_kept
+    }
+
+    /// Takes a detached attachment away once its last command has ended.
+    pub(crate) fn end_attachment(&mut self, id: AttachmentId) {
+        let over = self.attachments.get(id).filter(|found| found.detached && found.commands == 0);
+        let Some(access) = over.and_then(|attachment| attachment.access.as_ref()) else { return };
+        if let Entry::Occupied(mut count) = self.attached.entry(access.session.host) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        self.attachments.remove(id);
+    }
+
     /// Lets the store go on and takes what it has finished. True if there are completions to deliver.
     pub fn poll(&mut self) -> bool {
         while let Some(done) = self.store.poll() {
@@ -143,8 +171,13 @@ impl<S: Store, F: FaultSink> Service<S, F> {
 impl<S: Store, F: FaultSink> BlockPort for Service<S, F> {
     fn attach(&mut self, request: AttachRequest) -> Result<AttachmentId, BlockError> {
         self.store.geometry(request.volume).ok_or(BlockError::Gone)?;
-        let counters = self.book.io(request.session.host, request.volume);
+        let host = request.session.host;
+        if self.attached.get(&host).is_some_and(|count| *count >= self.limits.host_attachments_max) {
+            return Err(BlockError::Busy);
+        }
+        let counters = self.book.io(host, request.volume);
         let (id, attachment) = self.attachments.insert::<AttachmentId>().ok_or(BlockError::Busy)?;
+        *self.attached.entry(host).or_default() += 1;
         attachment.access = Some(Admission {
             session: request.session,
             volume: request.volume,
@@ -157,9 +190,7 @@ impl<S: Store, F: FaultSink> BlockPort for Service<S, F> {
     fn detach(&mut self, id: AttachmentId) {
         let Some(attachment) = self.attachments.get_mut(id) else { return };
         attachment.detached = true;
-        if attachment.commands == 0 {
-            self.attachments.remove(id);
-        }
+        self.end_attachment(id);
     }
 
     fn set_enforce(&mut self, id: AttachmentId, enforce: Enforce) {
@@ -228,12 +259,12 @@ impl<S: Store, F: FaultSink> BlockPort for Service<S, F> {
         match ticket.stage {
             Stage::Open => self.end(id),
             Stage::Waiting => {
+                self.leave_turns(id, Stage::Waiting);
                 self.end(id);
-                self.leave_turns(id);
             }
             Stage::Submitted => {
                 ticket.stage = Stage::Orphaned;
-                self.leave_turns(id);
+                self.leave_turns(id, Stage::Submitted);
             }
             Stage::Orphaned => {}
             Stage::Completed => {

@@ -89,11 +89,6 @@ impl<T: Reusable> Table<T> {
         entry.used.then(|| N::new(index, entry.generation))
     }
 
-    /// All entries in use.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.entries.iter().filter(|entry| entry.used).map(|entry| &entry.value)
-    }
-
     /// Ends an entry; its name is worthless from here on.
     pub(crate) fn remove<N: Name>(&mut self, name: N) {
         let Some(entry) = self.entries.get_mut(name.index()) else { return };
@@ -151,6 +146,10 @@ pub(crate) struct Ticket {
     /// Payload of a Compare, in room that the service lends.
     pub(crate) staged: Vec<u8>,
     pub(crate) arrival: Arrival,
+    /// Its number in the line of those that wait for a turn or have one.
+    pub(crate) turn: Option<u64>,
+    /// Its place among the changes with the store.
+    pub(crate) change: Option<usize>,
     pub(crate) admitted_us: u64,
 }
 
@@ -211,6 +210,8 @@ impl Reusable for Ticket {
         // Any ticket may carry a Compare once, so that what they keep would add up.
         self.staged = Vec::new();
         self.arrival = Arrival::default();
+        self.turn = None;
+        self.change = None;
     }
 }
 

@@ -45,8 +45,9 @@ pub(crate) const TRANSFER_STALL_MS: u64 = 30_000;
 /// and data for that ends the connection.
 pub(crate) const ABORTED_R2TS_MAX: usize = 64;
 
-/// Bytes of admin replies that one connection may have waiting to be sent.
-pub(crate) const REPLY_BYTES_MAX: usize = 4 << 20;
+/// Bytes of admin replies that one connection may have waiting to be sent: Identify on every entry of a full queue. One
+/// reply of any length is taken always.
+pub(crate) const REPLY_BYTES_MAX: usize = QUEUE_ENTRIES_MAX as usize * 4096;
 
 /// Payload that an admin command, Dataset Management or Copy may bring: the last of them brings most.
 pub(crate) const STAGED_LEN_MAX: usize = COPY_RANGES_MAX * 40;

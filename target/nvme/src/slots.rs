@@ -11,7 +11,7 @@ use holdfast_block::{Command, Lba, TicketId};
 use zerocopy::FromZeros;
 
 use crate::io::Steps;
-use crate::limits::QUEUE_ENTRIES_MAX;
+use crate::limits::{QUEUE_ENTRIES_MAX, STAGED_LEN_MAX};
 use crate::status::Status;
 use crate::wire::sqe::Sqe;
 
@@ -134,8 +134,8 @@ const _: () = assert!(QUEUE_ENTRIES_MAX <= 256, "a slot's number is the low byte
 const BUCKETS: u16 = 256;
 /// The end of a bucket's list.
 const NONE: u16 = u16::MAX;
-/// Capacity that a slot's staging may keep when it is freed.
-const STAGING_KEPT: usize = 4096;
+/// Rooms for payloads and replies that are kept for their next use: few commands have one, and a host may have many queues.
+const ROOMS_KEPT: usize = 8;
 
 /// The commands in flight.
 #[derive(Debug)]
@@ -144,11 +144,19 @@ pub(crate) struct Slots {
     free: Vec<u16>,
     buckets: Vec<u16>,
     limit: u16,
+    /// For the staging of commands to come.
+    rooms: Vec<Vec<u8>>,
 }
 
 impl Slots {
     pub(crate) fn new(limit: u16) -> Slots {
-        Slots { slots: Vec::new(), free: Vec::new(), buckets: vec![NONE; usize::from(BUCKETS)], limit }
+        Slots {
+            slots: Vec::new(),
+            free: Vec::new(),
+            buckets: vec![NONE; usize::from(BUCKETS)],
+            limit,
+            rooms: Vec::new(),
+        }
     }
 
     /// Most commands at once from here on.
@@ -236,12 +244,26 @@ impl Slots {
         self.slots.get_mut(usize::from(id.0)).expect("slot numbers come from this table, which never shrinks")
     }
 
+    /// Takes payload that the block layer does not see.
+    pub(crate) fn stage(&mut self, id: SlotId, bytes: &[u8]) {
+        let empty = self.get(id).staging.capacity() == 0;
+        if let Some(room) = self.rooms.pop_if(|_| empty) {
+            self.get_mut(id).staging = room;
+        }
+        self.get_mut(id).staging.extend_from_slice(bytes);
+    }
+
     /// Ends a command. Its ticket has been taken care of.
     pub(crate) fn free(&mut self, id: SlotId) {
         let slot = self.get_mut(id);
         debug_assert!(slot.state != State::Free && slot.ticket.is_none() && slot.held.is_none());
         let (cid, listed, next) = (slot.sqe.cid.get(), slot.listed, slot.next);
-        slot.clear();
+        let mut room = slot.clear();
+        if room.capacity() > 0 && self.rooms.len() < ROOMS_KEPT {
+            room.clear();
+            room.shrink_to(STAGED_LEN_MAX);
+            self.rooms.push(room);
+        }
         if listed {
             self.unlist(id.0, cid, next);
         }
@@ -302,11 +324,11 @@ impl Slot {
         }
     }
 
-    fn clear(&mut self) {
-        let mut staging = std::mem::take(&mut self.staging);
-        staging.clear();
-        staging.shrink_to(STAGING_KEPT);
-        *self = Slot { staging, last_r2t: self.last_r2t, ..Slot::new() };
+    /// Makes the slot free, and gives its staging away.
+    fn clear(&mut self) -> Vec<u8> {
+        let staging = std::mem::take(&mut self.staging);
+        *self = Slot { last_r2t: self.last_r2t, ..Slot::new() };
+        staging
     }
 }
 
@@ -330,6 +352,25 @@ mod tests {
         assert!(slots.insert(sqe(3)).is_none());
         slots.free(second);
         assert!(slots.insert(sqe(3)).is_some());
+    }
+
+    #[test]
+    fn room_for_payload_is_used_again_and_does_not_add_up() {
+        let mut slots = Slots::new(256);
+        let ids: Vec<SlotId> = (0..256).map(|cid| slots.insert(sqe(cid)).unwrap().0).collect();
+        for id in &ids {
+            slots.stage(*id, &[7; 3]);
+            slots.stage(*id, &[8; 5000]);
+            assert_eq!((slots.get(*id).staging.len(), slots.get(*id).staging.last()), (5003, Some(&8)));
+        }
+        slots.get_mut(ids[0]).staging = Vec::with_capacity(1 << 20);
+        ids.into_iter().for_each(|id| slots.free(id));
+        assert_eq!(slots.rooms.len(), ROOMS_KEPT);
+        assert!(slots.rooms.iter().all(|room| room.is_empty() && room.capacity() <= STAGED_LEN_MAX));
+        let (id, _) = slots.insert(sqe(1)).unwrap();
+        assert_eq!(slots.get(id).staging.capacity(), 0, "only those that bring a payload get one");
+        slots.stage(id, &[9]);
+        assert_eq!((slots.get(id).staging.as_slice(), slots.rooms.len()), ([9].as_slice(), ROOMS_KEPT - 1));
     }
 
     #[test]

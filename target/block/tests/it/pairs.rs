@@ -1,7 +1,9 @@
 //! Fused Compare and Write, and what else is whole.
 
+use std::ops::Range;
+
 use holdfast_block::{
-    AttachmentId, BlockError, BlockPort, Command, Completion, Enforce, Layout, Operation, TicketId,
+    AttachmentId, BlockError, BlockPort, Command, Completion, Enforce, Layout, Operation, StoreOp, TicketId,
 };
 use holdfast_pi::{PiType, Tag};
 
@@ -287,5 +289,115 @@ fn a_reader_finds_all_of_a_write_or_nothing_of_it() {
         let back = begin(&mut world, &back, &old);
         world.service.submit(back);
         assert_eq!(let_go(&mut world, 0), [(back, Ok(()))]);
+    }
+}
+
+/// The token of an operation with the store, and the blocks that it changes.
+fn changed(op: &StoreOp) -> (u32, Range<u64>) {
+    match op {
+        StoreOp::Publish { token, lba, slots, .. } => (*token, lba.0..lba.0 + slots.len() as u64),
+        StoreOp::Deallocate { token, lba, blocks, .. } => (*token, lba.0..lba.0 + blocks),
+        StoreOp::Read { token, .. } | StoreOp::Flush { token, .. } => (*token, 0..0),
+    }
+}
+
+/// A pair that has not ended: its blocks and its halves.
+type PairUnderWay = (Range<u64>, [TicketId; 2]);
+
+/// While a half of a pair is with the store, nobody else's change of its blocks is there.
+fn assert_alone(world: &World, pairs: &[PairUnderWay], seed: u64) {
+    let held: Vec<(u32, Range<u64>)> = world.service.store().held().map(changed).collect();
+    for (blocks, halves) in pairs {
+        let is_half = |token: u32| halves.iter().any(|half| half.parts().0 == token);
+        if !held.iter().any(|(token, _)| is_half(*token)) {
+            continue;
+        }
+        let intruder = held
+            .iter()
+            .find(|(token, range)| !is_half(*token) && range.start < blocks.end && blocks.start < range.end);
+        assert!(intruder.is_none(), "{intruder:?} is with the store beside {blocks:?}, seed {seed}");
+    }
+}
+
+/// What a store does next, until it has no more to do.
+fn let_one_go(world: &mut World, pairs: &mut Vec<PairUnderWay>, roll: &mut impl FnMut(u64) -> u64) -> usize {
+    let at = roll(waiting(world) as u64) as usize;
+    let done = let_go(world, at);
+    pairs.retain(|(_, [_, write])| !done.iter().any(|(ticket, _)| ticket == write));
+    done.len()
+}
+
+#[test]
+fn whatever_comes_and_goes_pairs_are_alone_and_everything_ends() {
+    for seed in 1..=300_u64 {
+        let mut world = World::new(PiType::Type1, 512);
+        let hosts: Vec<AttachmentId> = (1..=3).map(|host| world.attach(host, Enforce::Any)).collect();
+        world.service.store_mut().hold();
+        let mut dice = seed;
+        let mut roll = |below: u64| {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (dice >> 33) % below
+        };
+        let (mut pairs, mut open): (Vec<PairUnderWay>, Vec<Vec<TicketId>>) = (Vec::new(), Vec::new());
+        let mut ended = 0;
+        let mut begun = 0;
+        for step in 0..200 {
+            let host = hosts[roll(3) as usize];
+            let (lba, blocks) = (roll(12), 1 + roll(5) as u32);
+            match roll(8) {
+                0..=2 => {
+                    let seen = world.good(lba, blocks, 0);
+                    let zeroes = [vec![0; 512], vec![0xff; 8]].concat().repeat(blocks as usize);
+                    let mut old = if roll(2) == 0 { seen } else { zeroes };
+                    if roll(8) == 0 {
+                        old[7] ^= 1;
+                    }
+                    let compare = world.command(host, Operation::Compare, lba, blocks);
+                    let write = world.command(host, Operation::Write, lba, blocks);
+                    let new = world.good(lba, blocks, roll(2) as u8);
+                    let halves = [begin(&mut world, &compare, &old), begin(&mut world, &write, &new)];
+                    world.service.submit_fused(halves[0], halves[1]);
+                    pairs.push((lba..lba + u64::from(blocks), halves));
+                    open.push(halves.to_vec());
+                    begun += 2;
+                }
+                3 | 4 => {
+                    let write = world.command(host, Operation::Write, lba, blocks);
+                    let mut payload = world.good(lba, blocks, 0);
+                    if roll(8) == 0 {
+                        payload[9] ^= 1;
+                    }
+                    let ticket = begin(&mut world, &write, &payload);
+                    world.service.submit(ticket);
+                    open.push(vec![ticket]);
+                    begun += 1;
+                }
+                5 => {
+                    let kind = [Operation::Deallocate, Operation::Read, Operation::Flush][roll(3) as usize];
+                    let layout = if kind == Operation::Read { Layout::Interleaved } else { Layout::DataOnly };
+                    let command = Command { layout, ..world.command(host, kind, lba, blocks) };
+                    let ticket = begin(&mut world, &command, &[]);
+                    world.service.submit(ticket);
+                    open.push(vec![ticket]);
+                    begun += 1;
+                }
+                6 if !open.is_empty() && step % 3 == 0 => {
+                    let given_up = open.swap_remove(roll(open.len() as u64) as usize);
+                    pairs.retain(|(_, halves)| *halves != given_up[..]);
+                    given_up.into_iter().for_each(|ticket| world.service.cancel(ticket));
+                }
+                _ if waiting(&mut world) > 0 => {
+                    ended += let_one_go(&mut world, &mut pairs, &mut roll);
+                }
+                _ => {}
+            }
+            assert_alone(&world, &pairs, seed);
+        }
+        while waiting(&mut world) > 0 {
+            ended += let_one_go(&mut world, &mut pairs, &mut roll);
+            assert_alone(&world, &pairs, seed);
+        }
+        assert!(ended > begun / 2, "{ended} of {begun} ended, seed {seed}");
+        assert_eq!((world.service.tickets_in_use(), world.service.turns_in_use()), (0, 0), "seed {seed}");
     }
 }

@@ -2,8 +2,8 @@
 
 use holdfast_block::attribution::{FaultKind, Verdict};
 use holdfast_block::{
-    BlockCount, BlockError, BlockPort, BlockRecord, Command, Enforce, IoRow, Layout, Lba, Operation,
-    Provenance, ServiceLimits, Store, StoreOp,
+    BlockCount, BlockError, BlockPort, BlockRecord, Command, Completion, Enforce, IoRow, Layout, Lba,
+    Operation, Provenance, ServiceLimits, Store, StoreOp, TicketId,
 };
 use holdfast_pi::{CheckPlan, GuardKind, InsertTags, PiType, Tag, Tuple, guard_of};
 
@@ -366,8 +366,12 @@ fn writes_that_fill_all_room_in_flight_are_told_to_come_back_not_that_the_pool_i
 
 #[test]
 fn limits_answer_busy_and_nothing_leaks() {
-    let limits =
-        ServiceLimits { tickets_max: 2, attachments_max: 4, staged_bytes_max: 5000, crowded_bytes: 5000 };
+    let limits = ServiceLimits {
+        tickets_max: 2,
+        staged_bytes_max: 5000,
+        crowded_bytes: 5000,
+        ..ServiceLimits::default()
+    };
     let mut world = World::with_limits(PiType::Type1, 4096, limits);
     let a = world.attach(1, Enforce::Any);
     let compare = world.command(a, Operation::Compare, 0, 1);
@@ -381,4 +385,46 @@ fn limits_answer_busy_and_nothing_leaks() {
     let third = world.service.begin(&compare).unwrap();
     world.service.cancel(third);
     assert_eq!(world.service.tickets_in_use(), 0);
+}
+
+#[test]
+fn a_host_leaves_places_on_volumes_to_others_and_its_own_come_back() {
+    let limits = ServiceLimits { attachments_max: 5, host_attachments_max: 3, ..ServiceLimits::default() };
+    let mut world = World::with_limits(PiType::Type1, 4096, limits);
+    let [first, second, _] = [1, 1, 1].map(|host| world.attach(host, Enforce::Any));
+    assert_eq!(world.try_attach(1, Enforce::Any), Err(BlockError::Busy));
+    let other = world.attach(2, Enforce::Any);
+    let read = world.command(first, Operation::Read, 0, 1);
+    let ticket = world.service.begin(&read).unwrap();
+    world.service.detach(first);
+    world.service.detach(first);
+    assert_eq!(world.try_attach(1, Enforce::Any), Err(BlockError::Busy), "its command is under way");
+    world.service.cancel(ticket);
+    let again = world.attach(1, Enforce::Any);
+    assert_eq!(world.try_attach(1, Enforce::Any), Err(BlockError::Busy));
+    world.service.detach(second);
+    world.service.detach(other);
+    world.service.detach(again);
+    world.attach(2, Enforce::Any);
+    world.attach(3, Enforce::Any);
+    world.attach(1, Enforce::Any);
+}
+
+#[test]
+fn what_free_tickets_keep_for_their_next_command_does_not_add_up() {
+    let mut world = World::new(PiType::Type1, 512);
+    let a = world.attach(1, Enforce::Any);
+    for _ in 0..2 {
+        // Each command visits another ticket, since those before it are still there.
+        let read = world.command(a, Operation::Read, 0, 256);
+        let held: Vec<TicketId> = (0..10_000).map(|_| world.service.begin(&read).unwrap()).collect();
+        held.iter().for_each(|ticket| world.service.submit(*ticket));
+        world.service.poll();
+        while let Some(Completion { ticket, result, .. }) = world.service.next_completion() {
+            assert_eq!(result, Ok(()));
+            world.service.release(ticket);
+        }
+        let kept = world.service.slot_lists_kept();
+        assert!((1..=1 << 20).contains(&kept), "{kept} entries");
+    }
 }

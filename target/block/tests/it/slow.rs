@@ -30,6 +30,11 @@ impl Slow {
         self.held.len()
     }
 
+    /// Those that wait.
+    pub(crate) fn held(&self) -> impl Iterator<Item = &StoreOp> {
+        self.held.iter()
+    }
+
     /// Lets the one at a place go.
     pub(crate) fn let_go(&mut self, at: usize) {
         let op = self.held.remove(at).expect("an operation waits");

@@ -68,6 +68,10 @@ impl World {
     }
 
     pub(crate) fn attach(&mut self, number: u64, enforce: Enforce) -> AttachmentId {
+        self.try_attach(number, enforce).unwrap()
+    }
+
+    pub(crate) fn try_attach(&mut self, number: u64, enforce: Enforce) -> Result<AttachmentId, BlockError> {
         let session = Arc::new(Session {
             id: number,
             host: host(number),
@@ -81,7 +85,7 @@ impl World {
             data_digest: false,
             since: 0,
         });
-        self.service.attach(AttachRequest { session, volume: self.volume, view: View::Pi, enforce }).unwrap()
+        self.service.attach(AttachRequest { session, volume: self.volume, view: View::Pi, enforce })
     }
 
     pub(crate) fn command(

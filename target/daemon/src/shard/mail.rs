@@ -1,5 +1,8 @@
 //! What cores tell each other.
 
+use std::collections::HashSet;
+
+use holdfast_block::HostId;
 use holdfast_nvme::Disposition;
 
 use super::Shard;
@@ -43,8 +46,10 @@ impl Shard {
     pub(super) fn directory_changed(&mut self, generation: u64) {
         self.directory_seen = generation;
         let open = self.shared.sessions.list();
-        self.router.retain_sessions(|id| open.iter().any(|session| session.id == id));
-        self.retain_guests(|host| open.iter().any(|session| session.host == host));
+        let sessions: HashSet<u64> = open.iter().map(|session| session.id).collect();
+        let hosts: HashSet<HostId> = open.iter().map(|session| session.host).collect();
+        self.router.retain_sessions(|id| sessions.contains(&id));
+        self.retain_guests(|host| hosts.contains(&host));
         self.for_each_connection(|connection, cx| {
             connection.directory_changed(cx);
             connection.disposition() != Disposition::Open || connection.ready_responses() > 0

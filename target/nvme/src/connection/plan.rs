@@ -259,7 +259,7 @@ impl Connection {
 
     /// Prepares a reply with data, if there is room for one.
     pub(super) fn reply(&mut self, id: SlotId, data: Vec<u8>, len: usize, data_len: usize) {
-        if self.reply_bytes.saturating_add(data.len()) > REPLY_BYTES_MAX {
+        if self.reply_bytes > 0 && self.reply_bytes.saturating_add(data.len()) > REPLY_BYTES_MAX {
             return self.settle(id, Status::COMMAND_INTERRUPTED, 0, data_len);
         }
         self.reply_bytes += data.len();

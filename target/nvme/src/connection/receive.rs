@@ -169,9 +169,9 @@ impl Connection {
         }
         match slot.ticket {
             Some(ticket) => cx.port.fill(ticket, slot.progress, bytes),
-            None => slot.staging.extend_from_slice(bytes),
+            None => self.slots.stage(id, bytes),
         }
-        slot.progress += bytes.len();
+        self.slots.get_mut(id).progress += bytes.len();
     }
 
     fn end_payload<P: BlockPort>(&mut self, cx: &mut Context<'_, P>, damaged: bool) {
