@@ -8,10 +8,12 @@
 //! |---|---|
 //! | [`stores`](Stores) | which pool an operation goes to; completions, one each |
 //! | [`memory`](MemoryPool) | layout of a memory pool, slots, maps, publishing, recovery |
+//! | [`disk`] | pools in files and on devices |
 //!
 //! Pools in files and on devices go behind the same [`Stores`]; nothing outside this crate tells kinds of
 //! pools apart. Nothing here does I/O, reads a clock or knows a transport.
 
+pub mod disk;
 mod error;
 mod memory;
 mod stores;

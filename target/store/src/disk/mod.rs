@@ -1,0 +1,8 @@
+//! Pools in files and on block devices: data, tuple and provenance of a block reach the medium as one, whatever
+//! happens in between.
+//!
+//! | module | what it decides |
+//! |---|---|
+//! | [`format`] | the bytes on the medium, as FORMAT.md describes them |
+
+pub mod format;
