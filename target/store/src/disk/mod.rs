@@ -4,5 +4,7 @@
 //! | module | what it decides |
 //! |---|---|
 //! | [`format`] | the bytes on the medium, as FORMAT.md describes them |
+//! | [`io`] | what is asked of a device, and what a device is to threads |
 
 pub mod format;
+pub mod io;
