@@ -282,6 +282,9 @@ fn answers(request: &Request, response: &Response) -> bool {
         | (Request::Observe, Response::Observed(_))
         | (Request::Incidents { .. }, Response::Incidents(_))
         | (Request::AckIncidents { .. }, Response::Acked)
+        | (Request::Prepare(_), Response::Preparing(_) | Response::Prepared(_) | Response::Refused(_))
+        | (Request::Abandon { .. }, Response::Abandoned)
+        | (Request::Drill(_), Response::Drilled | Response::Refused(_))
         | (_, Response::Error { .. }) => true,
         (
             _,
@@ -290,7 +293,11 @@ fn answers(request: &Request, response: &Response) -> bool {
             | Response::Refused(_)
             | Response::Observed(_)
             | Response::Incidents(_)
-            | Response::Acked,
+            | Response::Acked
+            | Response::Preparing(_)
+            | Response::Prepared(_)
+            | Response::Abandoned
+            | Response::Drilled,
         ) => false,
     }
 }

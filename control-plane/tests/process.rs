@@ -42,6 +42,9 @@ fn target(socket: &Path) {
                         Request::Observe => Response::Observed(Box::new(observed.clone())),
                         Request::Incidents { .. } => Response::Incidents(Vec::new()),
                         Request::AckIncidents { .. } => Response::Acked,
+                        Request::Prepare(_) | Request::Abandon { .. } | Request::Drill(_) => {
+                            Response::Error { detail: "not in this script".to_owned() }
+                        }
                     };
                     if stream.write_all(&encode_line(&response).unwrap()).is_err() {
                         return;

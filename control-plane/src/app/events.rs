@@ -47,9 +47,15 @@ pub struct Event {
 }
 
 impl Event {
-    /// An object `name` of this kind had this `change`: `created`, `updated`, `deleted`, `sessions`, …
+    /// An object `name` of this kind had this `change`: `created`, `updated`, `deleted`, `imported`, `exported`, `sessions`, …
     pub fn object(kind: EventKind, name: &str, change: &str) -> Self {
         Self { kind, data: json!({ "name": name, "change": change }) }
+    }
+
+    /// The use of a pool has risen to a threshold, or fallen below one: the highest that is passed now, in percent, or 0.
+    pub fn fill(pool: &str, threshold: u8, percent: u64) -> Self {
+        let data = json!({ "name": pool, "change": "fill", "threshold": threshold, "percent": percent });
+        Self { kind: EventKind::Pool, data }
     }
 
     /// The target is `up` or `away`, or listeners should `resync`.

@@ -23,7 +23,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_contract::{DesiredState, HostId, PoolId, Request, Response, SubsystemId, VolumeId};
+use holdfast_contract::{
+    DesiredState, FaultCause, HostId, ObjectFault, PoolId, Request, Response, SubsystemId, VolumeId,
+};
 use tokio::sync::{Mutex, MutexGuard, Notify, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -91,6 +93,7 @@ impl App {
         let db = Db::open(state).await?;
         let mut tx = db.write().await?;
         pools::make_first_pool(&mut tx, ram_pool_bytes).await?;
+        crate::db::pools::give_orders_up(&mut tx).await?;
         let revision = meta::get_u64(&mut tx, meta::Key::Revision).await?;
         let committed = reconcile::desired_state(&mut tx).await?;
         let telemetry = Telemetry::load(&mut tx).await?;
@@ -240,10 +243,21 @@ impl App {
     }
 }
 
-fn refusal(faults: Vec<holdfast_contract::ObjectFault>) -> Error {
-    match faults.iter().find(|fault| fault.no_room) {
-        Some(fault) => Error::NoRoom(Fault::new("", format!("{}: {}", fault.name, fault.detail))),
-        None => Error::Refused(faults),
+/// What the target's refusal means to whoever asked.
+fn refusal(faults: Vec<ObjectFault>) -> Error {
+    let of = |cause| faults.iter().find(|fault| fault.cause == cause);
+    let told = |fault: &ObjectFault| {
+        let detail = if fault.field.is_empty() {
+            format!("{}: {}", fault.name, fault.detail)
+        } else {
+            fault.detail.clone()
+        };
+        Fault::new(fault.field.as_str(), detail)
+    };
+    match (of(FaultCause::NoRoom), of(FaultCause::Conflict)) {
+        (Some(fault), _) => Error::NoRoom(told(fault)),
+        (None, Some(fault)) => Error::Conflict(told(fault)),
+        (None, None) => Error::Refused(faults),
     }
 }
 

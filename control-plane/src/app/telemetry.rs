@@ -27,6 +27,8 @@ struct Inner {
     numbers: Arc<Numbers>,
     saved: Arc<Numbers>,
     saved_at: Instant,
+    /// The threshold of its use that was told of each pool, in percent.
+    told: HashMap<PoolId, u8>,
 }
 
 /// The part that outlives the conversation.
@@ -38,7 +40,8 @@ pub struct Numbers {
     pub digests: Vec<DigestRow>,
     /// Since the record began.
     pub incidents_dropped: u64,
-    pools: HashMap<PoolId, u64>,
+    /// Capacity and use of the pools that could be looked at, in bytes.
+    pools: HashMap<PoolId, (u64, u64)>,
     volumes: HashMap<VolumeId, u64>,
 }
 
@@ -46,25 +49,33 @@ impl Telemetry {
     /// What was saved last.
     pub(crate) async fn load(conn: &mut Conn) -> Result<Self> {
         let (counters, digests) = counters::load(conn).await?;
-        let pools = pools::all(conn).await?.into_iter().map(|row| (row.id, row.allocated_bytes)).collect();
+        let rows = pools::all(conn).await?;
+        let told = rows.iter().map(|row| (row.id, row.threshold)).collect();
+        let pools = rows.into_iter().map(|row| (row.id, (row.capacity_bytes, row.allocated_bytes))).collect();
         let volumes =
             volumes::all(conn).await?.into_iter().map(|row| (row.id, row.allocated_bytes)).collect();
         let incidents_dropped = meta::get_u64(conn, meta::Key::IncidentsDropped).await?;
         let numbers = Arc::new(Numbers { counters, digests, incidents_dropped, pools, volumes });
-        let inner = Inner { observed: None, saved: Arc::clone(&numbers), numbers, saved_at: Instant::now() };
+        let (saved, saved_at) = (Arc::clone(&numbers), Instant::now());
+        let inner = Inner { observed: None, saved, numbers, saved_at, told };
         Ok(Self { inner: RwLock::new(inner) })
     }
 
     /// Takes over a new observation and gives back the one before.
     pub(crate) fn observe(&self, now: Arc<ObservedState>) -> Option<Arc<ObservedState>> {
+        let mut inner = self.write();
+        // A pool that is being opened, or that failed, does not tell; what it was stays.
+        let usage = |pool: &ObservedPool| match pool.capacity_bytes {
+            0 => inner.numbers.pools.get(&pool.id).copied(),
+            capacity_bytes => Some((capacity_bytes, pool.allocated_bytes)),
+        };
         let numbers = Numbers {
             counters: now.counters.clone(),
             digests: now.digests.clone(),
             incidents_dropped: now.incidents_dropped,
-            pools: now.pools.iter().map(|pool| (pool.id, pool.allocated_bytes)).collect(),
+            pools: now.pools.iter().filter_map(|pool| Some((pool.id, usage(pool)?))).collect(),
             volumes: now.volumes.iter().map(|volume| (volume.id, volume.allocated_bytes)).collect(),
         };
-        let mut inner = self.write();
         if *inner.numbers != numbers {
             inner.numbers = Arc::new(numbers);
         }
@@ -96,6 +107,21 @@ impl Telemetry {
         self.read().observed.as_ref()?.pools.iter().find(|pool| pool.id == id).cloned()
     }
 
+    /// Capacity and use of a pool when it was seen last, in bytes.
+    pub(crate) fn pool_use(&self, id: PoolId) -> Option<(u64, u64)> {
+        self.read().numbers.pools.get(&id).copied()
+    }
+
+    /// The threshold that was told of a pool; 0 for none.
+    pub(crate) fn told(&self, id: PoolId) -> u8 {
+        self.read().told.get(&id).copied().unwrap_or(0)
+    }
+
+    /// Notes a threshold that is being told.
+    pub(crate) fn set_told(&self, id: PoolId, threshold: u8) {
+        self.write().told.insert(id, threshold);
+    }
+
     /// A volume as it is, while the target can be asked.
     pub fn volume(&self, id: VolumeId) -> Option<ObservedVolume> {
         self.read().observed.as_ref()?.volumes.iter().find(|volume| volume.id == id).cloned()
@@ -121,9 +147,9 @@ impl Telemetry {
         let mut tx = db.write().await?;
         counters::save_rows(&mut tx, &before.counters, &now.counters).await?;
         counters::save_digests(&mut tx, &before.digests, &now.digests).await?;
-        for (id, allocated_bytes) in &now.pools {
-            if before.pools.get(id) != Some(allocated_bytes) {
-                pools::set_allocated(&mut tx, *id, *allocated_bytes).await?;
+        for (id, (capacity_bytes, allocated_bytes)) in &now.pools {
+            if before.pools.get(id) != Some(&(*capacity_bytes, *allocated_bytes)) {
+                pools::set_use(&mut tx, *id, *capacity_bytes, *allocated_bytes).await?;
             }
         }
         for (id, allocated_bytes) in &now.volumes {

@@ -159,12 +159,12 @@ fn check_size(size_bytes: u64, block_size: u32) -> Result<()> {
 #[expect(clippy::cast_precision_loss, reason = "compared, never turned back into an integer")]
 fn check_promise(pool: &PoolRow, more_bytes: u64) -> Result<()> {
     let promised = pool.promised_bytes.saturating_add(more_bytes);
-    if promised as f64 <= pool.size_bytes as f64 * pool.overcommit {
+    if promised as f64 <= pool.capacity_bytes as f64 * pool.overcommit {
         return Ok(());
     }
     let detail = format!(
         "no room: pool {} has {} bytes, overcommit {}, and {} bytes are promised",
-        pool.name, pool.size_bytes, pool.overcommit, pool.promised_bytes
+        pool.name, pool.capacity_bytes, pool.overcommit, pool.promised_bytes
     );
     Err(Error::NoRoom(crate::error::Fault::new("/size_bytes", detail)))
 }

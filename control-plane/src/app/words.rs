@@ -125,7 +125,7 @@ words! {
     Health {
         /// All is well.
         Ok = "ok",
-        /// Serves, but something is wrong, or the target cannot be asked.
+        /// Serves, but something is wrong; or it is being opened, or the target cannot be asked.
         Degraded = "degraded",
         /// Does not serve.
         Failed = "failed",

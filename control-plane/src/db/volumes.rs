@@ -79,11 +79,38 @@ pub(crate) async fn by_name(conn: &mut Conn, name: &str) -> Result<Option<Volume
         .await?)
 }
 
-/// Adds a volume; `pool` and `allocated_bytes` of the row are not looked at.
+/// The name of a volume that has this identifier or one of these published ones.
+pub(crate) async fn clash(conn: &mut Conn, id: VolumeId, uuid: &str, nguid: &str) -> Result<Option<String>> {
+    Ok(sqlx::query_scalar("SELECT name FROM volumes WHERE id = ?1 OR uuid = ?2 OR nguid = ?3 LIMIT 1")
+        .bind(id.to_string())
+        .bind(uuid)
+        .bind(nguid)
+        .fetch_optional(conn)
+        .await?)
+}
+
+/// Names of a pool's volumes, each with the subsystems that map it.
+pub(crate) async fn of_pool(conn: &mut Conn, pool: PoolId) -> Result<Vec<(String, Option<String>)>> {
+    Ok(sqlx::query_as(
+        "SELECT v.name, (SELECT group_concat(s.name, ', ') FROM namespaces n JOIN subsystems s ON s.id = n.subsystem_id \
+         WHERE n.volume_id = v.id) FROM volumes v WHERE v.pool_id = ? ORDER BY v.name",
+    )
+    .bind(pool.to_string())
+    .fetch_all(conn)
+    .await?)
+}
+
+/// Removes all volumes of a pool.
+pub(crate) async fn delete_of_pool(conn: &mut Conn, pool: PoolId) -> Result<()> {
+    sqlx::query("DELETE FROM volumes WHERE pool_id = ?").bind(pool.to_string()).execute(conn).await?;
+    Ok(())
+}
+
+/// Adds a volume; `pool` of the row is not looked at.
 pub(crate) async fn insert(conn: &mut Conn, volume: &VolumeRow) -> Result<()> {
     sqlx::query(
-        "INSERT INTO volumes (id, name, pool_id, size_bytes, block_size, pi_type, pi_guard, storage_tag_bits, uuid, nguid) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO volumes (id, name, pool_id, size_bytes, block_size, pi_type, pi_guard, storage_tag_bits, uuid, nguid, \
+         provisioned, allocated_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(volume.id.to_string())
     .bind(&volume.name)
@@ -95,6 +122,8 @@ pub(crate) async fn insert(conn: &mut Conn, volume: &VolumeRow) -> Result<()> {
     .bind(volume.pi.map_or(0, |pi| pi.storage_tag_bits))
     .bind(&volume.uuid)
     .bind(&volume.nguid)
+    .bind(volume.provisioned)
+    .bind(storable(volume.allocated_bytes)?)
     .execute(conn)
     .await?;
     Ok(())

@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::app::counters::{PiCounters, VolumeCounters};
 use crate::app::metrics::Figures;
 use crate::app::pools::Pool;
+use crate::app::words::Health;
 use crate::error::{Error, Result};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -42,6 +43,8 @@ type NoLabels = [(&'static str, &'static str); 0];
 type Described<T> = (&'static str, &'static str, fn(&T) -> u64);
 /// A tag's word, and where the number of its failures is found.
 type Tagged = (&'static str, fn(&PiCounters) -> u64);
+/// A metric's name, help and unit, and where its value is found, if the pool has one.
+type Part = (&'static str, &'static str, Option<Unit>, fn(&Pool) -> Option<u64>);
 /// One sample of a counter: its labels and its value.
 type Sample = (Vec<(&'static str, String)>, u64);
 
@@ -92,6 +95,26 @@ const POOL_BYTES: [Described<Pool>; 3] = [
     ("holdfast_pool_capacity", "Room for blocks", |pool| pool.capacity_bytes),
     ("holdfast_pool_allocated", "Blocks in use", |pool| pool.allocated_bytes),
     ("holdfast_pool_promised", "Sizes of the volumes together", |pool| pool.promised_bytes),
+];
+
+/// What only pools in files and on devices have, each a metric.
+const POOL_PARTS: [Part; 4] = [
+    ("holdfast_pool_map", "Memory that the map of the pool's volumes takes", Some(Unit::Bytes), |pool| {
+        Some(pool.map?.bytes)
+    }),
+    (
+        "holdfast_pool_map_budget",
+        "Most memory that the map of the pool's volumes may take",
+        Some(Unit::Bytes),
+        |pool| Some(pool.map?.budget_bytes),
+    ),
+    ("holdfast_pool_journal_blocks", "Blocks of the pool's journal", None, |pool| Some(pool.journal?.blocks)),
+    (
+        "holdfast_pool_journal_used_blocks",
+        "Blocks of the pool's journal that a recovery would read",
+        None,
+        |pool| Some(pool.journal?.used),
+    ),
 ];
 
 impl Shown {
@@ -186,7 +209,24 @@ impl Shown {
                 figures.pools.iter().map(|pool| (vec![("pool", pool.name.clone())], of(pool))).collect();
             gauge(to, name, help, Some(&Unit::Bytes), samples)?;
         }
+        self.pool_health(to)?;
+        for (name, help, unit, of) in POOL_PARTS {
+            let sample = |pool: &Pool| Some((vec![("pool", pool.name.clone())], of(pool)?));
+            gauge(to, name, help, unit.as_ref(), figures.pools.iter().filter_map(sample).collect())?;
+        }
         Ok(())
+    }
+
+    /// One sample per pool and word; the word that holds is 1.
+    fn pool_health(&self, to: &mut DescriptorEncoder) -> fmt::Result {
+        let sample = |pool: &Pool, word: &str| {
+            let labels = vec![("pool", pool.name.clone()), ("health", word.to_owned())];
+            (labels, u64::from(pool.health.as_str() == word))
+        };
+        let pools = self.0.pools.iter();
+        let samples =
+            pools.flat_map(|pool| Health::WORDS.iter().map(move |word| sample(pool, word))).collect();
+        gauge(to, "holdfast_pool_health", "Whether the pool serves: 1 at the word that holds", None, samples)
     }
 }
 

@@ -68,6 +68,7 @@ fn documented() -> OpenApiRouter<Shared> {
     let api = OpenApiRouter::new()
         .routes(routes!(pools::list, pools::create))
         .routes(routes!(pools::get, pools::delete))
+        .routes(routes!(pools::export))
         .routes(routes!(volumes::list, volumes::create))
         .routes(routes!(volumes::get, volumes::patch, volumes::delete))
         .routes(routes!(subsystems::list, subsystems::create))

@@ -40,9 +40,12 @@ pub(super) fn frame() -> utoipa::openapi::OpenApi {
 pub(super) fn render(document: &utoipa::openapi::OpenApi) -> String {
     let mut document = serde_json::to_value(document).unwrap_or_default();
     // The derived schema of a tagged enumeration does not say that its variants are closed.
-    let kinds = document.pointer_mut("/components/schemas/PoolBacking/oneOf").and_then(Value::as_array_mut);
-    for kind in kinds.into_iter().flatten().filter_map(Value::as_object_mut) {
-        kind.insert("additionalProperties".to_owned(), Value::Bool(false));
+    for name in ["NewBacking", "PoolBacking"] {
+        let kinds = document.pointer_mut(&format!("/components/schemas/{name}/oneOf"));
+        for kind in kinds.and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
+        {
+            kind.insert("additionalProperties".to_owned(), Value::Bool(false));
+        }
     }
     document.to_string()
 }

@@ -8,13 +8,13 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde_json::Value;
 
-use super::body::{Body, Object};
+use super::body::{Body, Object, OptionalBody};
 use super::openapi::{ChangeProblems, DeleteProblems, GetProblems, ListProblems};
 use super::path::Named;
 use super::query::{NoParameters, Parameters};
 use crate::app::App;
 use crate::app::page::Page;
-use crate::app::pools::{NewPool, Pool, PoolBacking};
+use crate::app::pools::{Exported, NewBacking, NewPool, Pool};
 use crate::error::{Error, Result};
 use crate::names::Name;
 
@@ -31,7 +31,10 @@ pub(super) async fn list(State(app): State<Arc<App>>, parameters: Parameters) ->
     Ok(Json(app.pools(&page).await?))
 }
 
-/// Makes a pool. It can be used when this answers.
+/// Makes or imports a pool. It can be used when this answers; the import of a pool that was not closed well waits for its
+/// recovery. Where a pool shall be made and something is already: 409; what shall be imported and is no pool: 422; an
+/// identifier or name of the pool or of one of its volumes that is in use here: 409, naming it; what cannot be used as it is
+/// (a folder, not writable, in use, too small): 422 or 409 at `/backing/path`. A refused pool leaves nothing behind.
 #[utoipa::path(post, path = "/pools", tag = "pools", operation_id = "create_pool",
     request_body = NewPool,
     responses((status = 201, body = Pool, headers(("location" = String))), ChangeProblems))]
@@ -57,7 +60,8 @@ pub(super) async fn get(
     Ok(Json(app.pool(&name).await?))
 }
 
-/// Removes a pool without volumes.
+/// Removes a pool without volumes. A pool in a file or on a device is destroyed: its superblocks are wiped, and a file that was
+/// made for the pool is removed; the file of an imported pool stays, without a pool in it. To keep the pool, export it.
 #[utoipa::path(delete, path = "/pools/{name}", tag = "pools", operation_id = "delete_pool",
     params(("name" = String, Path, description = "Name of the pool")),
     responses((status = 204, description = "Removed"), DeleteProblems))]
@@ -68,6 +72,22 @@ pub(super) async fn delete(
 ) -> Result<StatusCode> {
     app.delete_pool(&name).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Lets a pool in a file or on a device go with its volumes, without destroying it: everything is written, the pool is closed
+/// well, and this appliance forgets it. It can be imported here or elsewhere and keeps all identifiers. Refused (409) while one
+/// of its volumes is mapped, and (422) for a memory pool. There is no body.
+#[utoipa::path(post, path = "/pools/{name}/export", tag = "pools", operation_id = "export_pool",
+    params(("name" = String, Path, description = "Name of the pool")),
+    responses((status = 200, body = Exported), ChangeProblems))]
+pub(super) async fn export(
+    State(app): State<Arc<App>>,
+    Named(name): Named<String>,
+    _: NoParameters,
+    OptionalBody(body): OptionalBody,
+) -> Result<Json<Exported>> {
+    Object::new(&body, "", &[], &[])?;
+    Ok(Json(app.export_pool(&name).await?))
 }
 
 fn parse(body: &Value) -> Result<NewPool> {
@@ -81,16 +101,31 @@ fn parse(body: &Value) -> Result<NewPool> {
     })
 }
 
-fn parse_backing(value: &Value) -> Result<PoolBacking> {
+fn parse_backing(value: &Value) -> Result<NewBacking> {
     let object = Object::open(value, "/backing")?;
     let kind = object.required("kind", object.text("kind")?)?;
     match kind {
         "memory" => {
             let object = Object::new(value, "/backing", &["kind", "size_bytes"], &[])?;
             let size_bytes = object.required("size_bytes", object.integer("size_bytes")?)?;
-            Ok(PoolBacking::Memory { size_bytes })
+            Ok(NewBacking::Memory { size_bytes })
         }
-        "file" | "block" => Err(Error::value("/backing/kind", format!("{kind} is not in this version"))),
-        _ => Err(Error::value("/backing/kind", "must be memory")),
+        "file" => {
+            let import = object.boolean("import")?.unwrap_or(false);
+            let (required, optional): (&[&str], &[&str]) = if import {
+                (&["kind", "path"], &["size_bytes", "import"])
+            } else {
+                (&["kind", "path", "size_bytes"], &["import"])
+            };
+            let object = Object::new(value, "/backing", required, optional)?;
+            let path = object.required("path", object.text("path")?)?.to_owned();
+            Ok(NewBacking::File { path, size_bytes: object.integer("size_bytes")?, import })
+        }
+        "block" => {
+            let object = Object::new(value, "/backing", &["kind", "path"], &["import"])?;
+            let path = object.required("path", object.text("path")?)?.to_owned();
+            Ok(NewBacking::Block { path, import: object.boolean("import")?.unwrap_or(false) })
+        }
+        _ => Err(Error::value("/backing/kind", "must be one of memory, file, block")),
     }
 }

@@ -80,8 +80,8 @@ impl IntoResponse for Error {
             Self::Refused(faults) => faults
                 .into_iter()
                 .map(|fault| ProblemField {
-                    pointer: String::new(),
                     detail: format!("{}: {}", fault.name, fault.detail),
+                    pointer: fault.field,
                 })
                 .collect(),
             _ => Vec::new(),

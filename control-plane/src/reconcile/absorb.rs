@@ -5,16 +5,18 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use holdfast_contract::{
-    DesiredState, DiscoveredHost, HostId, ObservedState, ObservedVolume, PoolHealth, VolumeId,
+    DesiredPool, DesiredState, DiscoveredHost, HostId, ObservedPool, ObservedState, ObservedVolume,
+    PoolHealth, PoolId, VolumeId,
 };
 use tokio::time::Instant;
 
 use super::APPLY_PATIENCE;
 use crate::app::events::{Event, EventKind};
 use crate::app::hosts::auto_name;
+use crate::app::pools::{Crossing, crossing};
 use crate::app::{App, Writer};
 use crate::clock::now_ms;
-use crate::db::{Conn, hosts, volumes};
+use crate::db::{Conn, hosts, pools, volumes};
 use crate::error::Result;
 
 /// Takes in one observation. The caller is the writer and the target runs what is kept.
@@ -25,7 +27,9 @@ pub(super) async fn absorb(app: &App, writer: &mut Writer, observed: Arc<Observe
         observed.volumes.iter().filter(|volume| is_news(writer.committed(), volume)).collect();
     let strangers: Vec<&DiscoveredHost> =
         observed.discovered_hosts.iter().filter(|host| !is_known(writer.committed(), host.id)).collect();
-    if !facts.is_empty() || !strangers.is_empty() {
+    let crossed = crossings(app, writer.committed(), &observed);
+    let destroyed: Vec<PoolId> = destroyed(writer.committed(), &observed).collect();
+    if !facts.is_empty() || !strangers.is_empty() || !crossed.is_empty() || !destroyed.is_empty() {
         let connected: HashSet<HostId> = observed.sessions.iter().map(|session| session.host).collect();
         let mut tx = app.db.write().await?;
         for volume in facts {
@@ -35,12 +39,54 @@ pub(super) async fn absorb(app: &App, writer: &mut Writer, observed: Arc<Observe
         for stranger in strangers {
             events.extend(adopt(&mut tx, stranger, connected.contains(&stranger.id)).await?);
         }
+        for (pool, found) in &crossed {
+            pools::set_threshold(&mut tx, pool.id, found.threshold).await?;
+            events.extend(crossing_events(pool, found));
+        }
+        for id in destroyed {
+            pools::forget_to_destroy(&mut tx, id).await?;
+        }
+        let told: Vec<_> = crossed.iter().map(|(pool, found)| (pool.id, found.threshold)).collect();
         app.store(writer, tx, Instant::now() + APPLY_PATIENCE).await?;
+        for (pool, threshold) in told {
+            app.telemetry.set_told(pool, threshold);
+        }
     }
     for event in events {
         app.events.send(event);
     }
     Ok(())
+}
+
+/// Pools whose use has passed a threshold, or fallen below one.
+fn crossings(app: &App, committed: &DesiredState, observed: &ObservedState) -> Vec<(DesiredPool, Crossing)> {
+    let look = |pool: &ObservedPool| {
+        let told = app.telemetry.told(pool.id);
+        let crossed = crossing(told, pool.capacity_bytes, pool.allocated_bytes)?;
+        Some((committed.pools.iter().find(|known| known.id == pool.id)?.clone(), crossed))
+    };
+    observed.pools.iter().filter_map(look).collect()
+}
+
+fn crossing_events(pool: &DesiredPool, found: &Crossing) -> Vec<Event> {
+    let Crossing { threshold, rising, percent } = *found;
+    let mut events = vec![Event::fill(&pool.name, threshold, percent)];
+    if rising {
+        tracing::warn!(pool = pool.name, percent, "the pool fills up");
+        let detail =
+            format!("{percent} % of the pool's capacity is in use; new blocks find no room once it is full");
+        events.push(Event::alarm(&pool.name, &detail));
+    }
+    events
+}
+
+/// Pools that were to be destroyed, and that the target has let go of.
+fn destroyed<'a>(
+    committed: &'a DesiredState,
+    observed: &'a ObservedState,
+) -> impl Iterator<Item = PoolId> + 'a {
+    let ids = committed.destroyed.iter().map(|pool| pool.id);
+    ids.filter(|id| observed.pools.iter().all(|pool| pool.id != *id))
 }
 
 fn is_news(committed: &DesiredState, observed: &ObservedVolume) -> bool {
@@ -130,7 +176,8 @@ fn changes(committed: &DesiredState, before: Option<&ObservedState>, now: &Obser
             events.push(Event::object(EventKind::Pool, name, "updated"));
         }
         if health_before != Some(pool.health) && pool.health != PoolHealth::Ok {
-            events.push(Event::alarm(name, "the pool is not healthy"));
+            let reason = pool.reason.as_deref().unwrap_or("no reason is given");
+            events.push(Event::alarm(name, &format!("the pool is {}: {reason}", health_word(pool.health))));
         }
     }
     let dropped_before = before.map(|state| state.incidents_dropped);
@@ -138,6 +185,14 @@ fn changes(committed: &DesiredState, before: Option<&ObservedState>, now: &Obser
         events.push(Event::alarm("target", "incidents found no room in the target's spool and were dropped"));
     }
     events
+}
+
+fn health_word(health: PoolHealth) -> &'static str {
+    match health {
+        PoolHealth::Ok => "well",
+        PoolHealth::Degraded => "degraded",
+        PoolHealth::Failed => "failed",
+    }
 }
 
 fn sessions(state: &ObservedState) -> BTreeSet<(HostId, u64)> {

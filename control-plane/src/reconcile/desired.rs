@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use holdfast_contract::{
-    Backing, DesiredGrant, DesiredHost, DesiredNamespace, DesiredPool, DesiredState, DesiredSubsystem,
-    DesiredVolume, EnforceSetting, HostId, SubsystemId, ViewSetting,
+    DesiredGrant, DesiredHost, DesiredNamespace, DesiredPool, DesiredState, DesiredSubsystem, DesiredVolume,
+    EnforceSetting, HostId, SubsystemId, ViewSetting,
 };
 
 use crate::app::grants::{Enforce, View};
@@ -13,14 +13,10 @@ use crate::error::Result;
 
 /// Everything, under revision zero; equal states are equal values.
 pub(crate) async fn desired_state(conn: &mut Conn) -> Result<DesiredState> {
-    let pools = pools::all(conn)
+    let kept_pools = pools::all(conn)
         .await?
         .into_iter()
-        .map(|row| DesiredPool {
-            id: row.id,
-            name: row.name,
-            backing: Backing::Memory { size_bytes: row.size_bytes },
-        })
+        .map(|row| DesiredPool { id: row.id, name: row.name, uuid: row.uuid, backing: row.backing })
         .collect();
     let volumes = volumes::all(conn)
         .await?
@@ -39,10 +35,11 @@ pub(crate) async fn desired_state(conn: &mut Conn) -> Result<DesiredState> {
         .collect();
     Ok(DesiredState {
         revision: 0,
-        pools,
+        pools: kept_pools,
         volumes,
         subsystems: desired_subsystems(conn).await?,
         hosts: desired_hosts(conn).await?,
+        destroyed: pools::to_destroy(conn).await?,
     })
 }
 

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use axum::http::{Request, header};
-use holdfast_contract::{GuardSetting, ObjectFault, ObjectKind, PiSettings, PoolHealth, ViewSetting};
+use holdfast_contract::{
+    FaultCause, GuardSetting, ObjectFault, ObjectKind, PiSettings, PoolHealth, ViewSetting,
+};
 use serde_json::json;
 
 use crate::plane::{Bench, PATIENCE, RAM_POOL_BYTES};
@@ -13,8 +15,8 @@ fn volume(name: &str) -> serde_json::Value {
     json!({ "name": name, "pool": "ram", "size_bytes": 1_048_576 })
 }
 
-fn fault(no_room: bool) -> ObjectFault {
-    ObjectFault { object: ObjectKind::Volume, name: "v".to_owned(), detail: "because".to_owned(), no_room }
+fn fault(cause: FaultCause) -> ObjectFault {
+    ObjectFault::new(ObjectKind::Volume, "v", "because").because(cause)
 }
 
 #[tokio::test]
@@ -25,7 +27,8 @@ async fn first_start_makes_the_memory_pool_once() {
         pool,
         json!({
             "name": "ram", "backing": { "kind": "memory", "size_bytes": RAM_POOL_BYTES }, "overcommit": 1.0,
-            "capacity_bytes": RAM_POOL_BYTES, "allocated_bytes": 8192, "promised_bytes": 0, "health": "ok"
+            "capacity_bytes": RAM_POOL_BYTES, "allocated_bytes": 8192, "promised_bytes": 0, "health": "ok",
+            "uuid": null, "threshold_percent": null, "reason": null, "progress": null, "map": null, "journal": null
         })
     );
     assert_eq!(bench.plane.call("DELETE", "/api/v1/pools/ram", None).await.status, 204);
@@ -86,8 +89,10 @@ async fn a_target_that_is_ahead_is_caught_up_with() {
 #[tokio::test]
 async fn a_refused_change_leaves_nothing_behind() {
     let bench = Bench::new().await;
-    for (no_room, status) in [(true, 507), (false, 422)] {
-        bench.target.script().on_apply = OnApply::Refuse(fault(no_room));
+    for (cause, status) in
+        [(FaultCause::NoRoom, 507), (FaultCause::Invalid, 422), (FaultCause::Conflict, 409)]
+    {
+        bench.target.script().on_apply = OnApply::Refuse(fault(cause));
         let answer = bench.plane.call("POST", "/api/v1/volumes", Some(volume("v"))).await;
         assert_eq!(answer.status, status);
         answer.assert_problem();
@@ -239,7 +244,7 @@ async fn what_the_target_refuses_is_told_and_healed_by_a_change() {
     let mut bench = Bench::new().await;
     bench.plane.post("/api/v1/volumes", volume("v")).await;
     bench.stop_target();
-    bench.target.script().on_apply = OnApply::Refuse(fault(false));
+    bench.target.script().on_apply = OnApply::Refuse(fault(FaultCause::Invalid));
     bench.start_target();
     let mut sync = bench.plane.app.sync();
     let refused = sync.wait_for(|sync| {

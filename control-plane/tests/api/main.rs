@@ -5,6 +5,7 @@
 mod changes;
 mod hosts;
 mod incidents;
+mod lasting_pools;
 mod plane;
 mod scripted_target;
 mod shows;

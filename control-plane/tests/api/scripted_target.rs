@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use holdfast_contract::{
-    Applied, Backing, DesiredState, Hello, Incident, ObjectFault, ObjectKind, ObservedPool, ObservedState,
-    ObservedVolume, PROTOCOL_VERSION, PoolHealth, Request, Response, decode_line, encode_line,
+    Applied, Backing, DesiredPool, DesiredState, FoundPool, Hello, Incident, ObjectFault, ObjectKind,
+    ObservedPool, ObservedState, ObservedVolume, PROTOCOL_VERSION, PoolId, PoolOrder, Progress, Request,
+    Response, decode_line, encode_line,
 };
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -24,11 +25,27 @@ pub(crate) enum OnApply {
     HangUp,
 }
 
+/// What it does with the next `Prepare`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum OnPrepare {
+    /// Makes what is ordered, at the second time of asking.
+    Make,
+    /// Finds this.
+    Find(FoundPool),
+    Refuse(ObjectFault),
+    /// Never answers.
+    Hang,
+}
+
 #[derive(Debug)]
 pub(crate) struct Script {
     pub(crate) observed: ObservedState,
     pub(crate) applied: Vec<DesiredState>,
     pub(crate) on_apply: OnApply,
+    pub(crate) on_prepare: OnPrepare,
+    /// Orders in the making.
+    pub(crate) ordered: Vec<PoolOrder>,
+    pub(crate) abandoned: Vec<PoolId>,
     pub(crate) incidents: Vec<Incident>,
     /// Every `Incidents` request's `after`.
     pub(crate) asked_after: Vec<u64>,
@@ -63,6 +80,9 @@ impl Target {
             observed: ObservedState { boot_id: "boot-1".to_owned(), ..ObservedState::default() },
             applied: Vec::new(),
             on_apply: OnApply::Apply,
+            on_prepare: OnPrepare::Make,
+            ordered: Vec::new(),
+            abandoned: Vec::new(),
             incidents: Vec::new(),
             asked_after: Vec::new(),
             acked: Vec::new(),
@@ -138,6 +158,17 @@ impl Target {
                 }
                 OnApply::HangUp => return Answer::HangUp,
             },
+            Request::Prepare(order) => match script.on_prepare.clone() {
+                OnPrepare::Make => script.make(*order),
+                OnPrepare::Find(found) => Response::Prepared(Box::new(found)),
+                OnPrepare::Refuse(fault) => Response::Refused(vec![fault]),
+                OnPrepare::Hang => return Answer::Hang,
+            },
+            Request::Abandon { ticket } => {
+                script.abandoned.push(ticket);
+                Response::Abandoned
+            }
+            Request::Drill(_) => Response::Drilled,
             Request::Observe => Response::Observed(Box::new(script.observed.clone())),
             Request::Incidents { after, limit } => {
                 script.asked_after.push(after);
@@ -161,25 +192,50 @@ enum Answer {
     HangUp,
 }
 
+/// Room in a scripted pool.
+fn capacity_bytes(backing: &Backing) -> u64 {
+    match backing {
+        Backing::Memory { size_bytes } => *size_bytes,
+        Backing::File { size_bytes, .. } => size_bytes / 2,
+        Backing::Block { .. } => 1 << 30,
+    }
+}
+
 impl Script {
+    fn make(&mut self, order: PoolOrder) -> Response {
+        if !self.ordered.contains(&order) {
+            self.ordered.push(order);
+            return Response::Preparing(Progress { done: 1, total: 2 });
+        }
+        let capacity_bytes = capacity_bytes(&order.backing);
+        Response::Prepared(Box::new(FoundPool {
+            id: order.ticket,
+            name: order.name,
+            uuid: order.uuid,
+            size_bytes: 2 * capacity_bytes,
+            capacity_bytes,
+            allocated_bytes: 0,
+            volumes: Vec::new(),
+        }))
+    }
+
     fn apply(&mut self, state: DesiredState) -> Response {
         if state.revision <= self.observed.revision {
-            let fault = ObjectFault {
-                object: ObjectKind::State,
-                name: String::new(),
-                detail: "older than what is applied".to_owned(),
-                no_room: false,
-            };
-            return Response::Refused(vec![fault]);
+            return Response::Refused(vec![ObjectFault::new(
+                ObjectKind::State,
+                "",
+                "older than what is applied",
+            )]);
         }
         self.observed.revision = state.revision;
+        let old = std::mem::take(&mut self.observed.pools);
+        let known = |pool: &DesiredPool| old.iter().find(|known| known.id == pool.id).cloned();
         self.observed.pools = state
             .pools
             .iter()
             .map(|pool| {
-                let Backing::Memory { size_bytes } = pool.backing;
-                let health = PoolHealth::Ok;
-                ObservedPool { id: pool.id, capacity_bytes: size_bytes, allocated_bytes: 8192, health }
+                known(pool)
+                    .unwrap_or_else(|| ObservedPool::serving(pool.id, capacity_bytes(&pool.backing), 8192))
             })
             .collect();
         self.observed.volumes = state

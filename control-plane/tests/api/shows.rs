@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::{Request, header};
 use futures_util::StreamExt;
-use holdfast_contract::{CounterRow, DurationRow, IoTotals, PiTotals};
+use holdfast_contract::{CounterRow, DurationRow, IoTotals, JournalState, MapMemory, PiTotals};
 use serde_json::{Value, json};
 
 use crate::plane::{Bench, PATIENCE};
@@ -43,7 +43,7 @@ async fn lists_come_in_pages_of_names() {
 }
 
 /// Reads events until one is as it should be.
-async fn event(stream: &mut axum::body::BodyDataStream, good: impl Fn(&str) -> bool) -> String {
+pub(crate) async fn event(stream: &mut axum::body::BodyDataStream, good: impl Fn(&str) -> bool) -> String {
     let mut text = String::new();
     let look = async {
         while let Some(chunk) = stream.next().await {
@@ -105,9 +105,14 @@ async fn metrics_carry_names_of_hosts_and_volumes() {
     let bench = Bench::new().await;
     bench.plane.post("/api/v1/volumes", json!({ "name": "v", "pool": "ram", "size_bytes": 4096 })).await;
     bench.plane.post("/api/v1/hosts", json!({ "name": "h" })).await;
+    let disk = json!({ "name": "disk", "backing": { "kind": "block", "path": "/dev/x" } });
+    bench.plane.post("/api/v1/pools", disk).await;
     let state = bench.target.last();
     {
         let mut script = bench.target.script();
+        let disk = script.observed.pools.iter_mut().find(|pool| pool.capacity_bytes == 1 << 30).unwrap();
+        disk.map = Some(MapMemory { bytes: 4096, budget_bytes: 8192 });
+        disk.journal = Some(JournalState { blocks: 64, used: 3 });
         script.observed.resident_bytes = 123;
         script.observed.incidents_dropped = 4;
         script.observed.counters.push(CounterRow {
@@ -144,6 +149,13 @@ async fn metrics_carry_names_of_hosts_and_volumes() {
         "holdfast_target_resident_bytes 123",
         "holdfast_sessions{transport=\"nvme-tcp\"} 0",
         "holdfast_pool_capacity_bytes{pool=\"ram\"} 67108864",
+        "holdfast_pool_health{pool=\"ram\",health=\"ok\"} 1",
+        "holdfast_pool_health{pool=\"ram\",health=\"failed\"} 0",
+        "# HELP holdfast_pool_map_bytes Memory that the map of the pool's volumes takes",
+        "holdfast_pool_map_bytes{pool=\"disk\"} 4096",
+        "holdfast_pool_map_budget_bytes{pool=\"disk\"} 8192",
+        "holdfast_pool_journal_blocks{pool=\"disk\"} 64",
+        "holdfast_pool_journal_used_blocks{pool=\"disk\"} 3",
         "# EOF",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
@@ -194,6 +206,7 @@ async fn the_document_names_every_route_and_every_reference_exists() {
             "patch /api/v1/volumes/{name}",
             "post /api/v1/hosts",
             "post /api/v1/pools",
+            "post /api/v1/pools/{name}/export",
             "post /api/v1/subsystems",
             "post /api/v1/subsystems/{name}/namespaces",
             "post /api/v1/volumes",
@@ -207,7 +220,10 @@ async fn the_document_names_every_route_and_every_reference_exists() {
     }
     let schemas = &document["components"]["schemas"];
     assert_eq!(schemas["NewVolume"]["additionalProperties"], false);
-    assert_eq!(schemas["PoolBacking"]["oneOf"][0]["additionalProperties"], false);
+    for kind in 0..3 {
+        assert_eq!(schemas["NewBacking"]["oneOf"][kind]["additionalProperties"], false);
+        assert_eq!(schemas["PoolBacking"]["oneOf"][kind]["additionalProperties"], false);
+    }
 }
 
 #[tokio::test]

@@ -63,8 +63,6 @@ async fn pools_answer_each_status() {
             ("POST", path, Some(json!({ "name": "p3" })), 400, &["/backing"]),
             ("POST", path, Some(json!({ "name": "p3", "backing": 1 })), 400, &["/backing"]),
             ("POST", path, Some(json!({ "name": "p3", "backing": {} })), 400, &["/backing/kind"]),
-            ("POST", path, Some(json!({ "name": "p3", "backing": { "kind": "file", "path": "/x", "size_bytes": 1 } })), 422, &["/backing/kind"]),
-            ("POST", path, Some(json!({ "name": "p3", "backing": { "kind": "block", "path": "/x" } })), 422, &["/backing/kind"]),
             ("POST", path, Some(json!({ "name": "p3", "backing": { "kind": "tape" } })), 422, &["/backing/kind"]),
             ("POST", path, Some(json!({ "name": "p3", "backing": { "kind": "memory", "size_bytes": 1 << 20, "path": "/x" } })), 400, &["/backing/path"]),
             ("POST", path, Some(json!({ "name": "p3", "backing": { "kind": "memory", "size_bytes": 1 << 20 }, "overcommit": 0.5 })), 422, &["/overcommit"]),

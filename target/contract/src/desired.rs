@@ -19,6 +19,10 @@ pub struct DesiredState {
     pub subsystems: Vec<DesiredSubsystem>,
     /// Every host on record, registered or recorded on its first connection.
     pub hosts: Vec<DesiredHost>,
+    /// Pools in files and on devices that shall be destroyed. One that is merely missing from `pools` is closed and
+    /// forgotten, and its contents stay where they are: nothing that lasts is destroyed by not being mentioned.
+    #[serde(default)]
+    pub destroyed: Vec<DesiredPool>,
 }
 
 /// A pool and where its bytes are.
@@ -29,11 +33,16 @@ pub struct DesiredPool {
     pub id: PoolId,
     /// Name, for messages.
     pub name: String,
+    /// Identifier of a pool in a file or on a device, 8-4-4-4-12, as it is written there: another pool that lies in its
+    /// place is never taken for it. Memory pools have none.
+    #[serde(default)]
+    pub uuid: Option<String>,
     /// Where its bytes are.
     pub backing: Backing,
 }
 
-/// What a pool is made of.
+/// What a pool is made of. A desired state names files and devices that a [`PoolOrder`] has made or found: a target that
+/// does not find its pool there reports it as failed and never makes a new one in its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Backing {
@@ -42,6 +51,40 @@ pub enum Backing {
         /// Room for blocks.
         size_bytes: u64,
     },
+    /// A file of a local file system.
+    File {
+        /// Absolute path.
+        path: String,
+        /// Length of the file. Zero in an order to import: as long as it is.
+        size_bytes: u64,
+        /// It was not made here: a pool that was found in it. Destroying such a pool leaves the file, without a pool in it.
+        import: bool,
+    },
+    /// A block device.
+    Block {
+        /// Absolute path.
+        path: String,
+        /// As with a file.
+        import: bool,
+    },
+}
+
+impl Backing {
+    /// Where a pool that lasts is; `None` for memory.
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Backing::Memory { .. } => None,
+            Backing::File { path, .. } | Backing::Block { path, .. } => Some(path),
+        }
+    }
+
+    /// Whether the pool was found rather than made.
+    pub fn is_import(&self) -> bool {
+        match self {
+            Backing::Memory { .. } => false,
+            Backing::File { import, .. } | Backing::Block { import, .. } => *import,
+        }
+    }
 }
 
 /// A thin volume.

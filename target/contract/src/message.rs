@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{DesiredState, Incident, ObservedState};
+use crate::{DesiredState, DrillOrder, FoundPool, Incident, ObservedState, PoolId, PoolOrder, Progress};
 
 /// Version of everything in this crate. Both sides say theirs first (`Hello`) and must agree.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Longest line that either side accepts: room for tens of thousands of objects, and a bound on memory.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -18,6 +18,16 @@ pub enum Request {
     Hello(Hello),
     /// Make it so. Applied whole or, where an object cannot be made, refused whole.
     Apply(Box<DesiredState>),
+    /// Make or find a pool in a file or on a device, for an `Apply` to come. May be long under way: answered at once with how
+    /// far it is, and asked again, word for word, until it is there.
+    Prepare(Box<PoolOrder>),
+    /// The order with this ticket is given up: what it made is removed, what it found is closed as it was.
+    Abandon {
+        /// [`PoolOrder::ticket`].
+        ticket: PoolId,
+    },
+    /// Damage a stored bit, or the next one to be stored. Refused unless the target was started for drills.
+    Drill(DrillOrder),
     /// Tell how it is.
     Observe,
     /// Up to `limit` incidents with a sequence above `after`, lowest first.
@@ -42,8 +52,16 @@ pub enum Response {
     Hello(Hello),
     /// To `Apply`: done and kept.
     Applied(Applied),
-    /// To `Apply`: nothing was changed, for these reasons.
+    /// To `Apply`, `Prepare` and `Drill`: nothing was changed, for these reasons.
     Refused(Vec<ObjectFault>),
+    /// To `Prepare`: not there yet.
+    Preparing(Progress),
+    /// To `Prepare`: there, and kept for an `Apply` that names it, or until it is abandoned or not asked for any more.
+    Prepared(Box<FoundPool>),
+    /// To `Abandon`, whether there was such an order or not.
+    Abandoned,
+    /// To `Drill`: noted; [`ObservedState::drills`] tells what becomes of it.
+    Drilled,
     /// To `Observe`.
     Observed(Box<ObservedState>),
     /// To `Incidents`.
@@ -73,7 +91,7 @@ pub struct Applied {
     pub revision: u64,
 }
 
-/// Why one object of a desired state cannot be.
+/// Why one object of a desired state, or of an order, cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectFault {
     /// What kind of object.
@@ -82,8 +100,43 @@ pub struct ObjectFault {
     pub name: String,
     /// Why, and what to do.
     pub detail: String,
-    /// Whether room is what is missing.
-    pub no_room: bool,
+    /// What kind of reason.
+    pub cause: FaultCause,
+    /// JSON pointer (RFC 6901) to the value at fault within the object, as the API writes it; empty for the whole.
+    #[serde(default)]
+    pub field: String,
+}
+
+impl ObjectFault {
+    /// A fault of the whole object that more room or another state of things would not cure.
+    pub fn new(object: ObjectKind, name: impl Into<String>, detail: impl Into<String>) -> Self {
+        let (name, detail) = (name.into(), detail.into());
+        Self { object, name, detail, cause: FaultCause::Invalid, field: String::new() }
+    }
+
+    /// The same, of this kind.
+    #[must_use]
+    pub fn because(self, cause: FaultCause) -> Self {
+        Self { cause, ..self }
+    }
+
+    /// The same, of one value.
+    #[must_use]
+    pub fn at(self, field: impl Into<String>) -> Self {
+        Self { field: field.into(), ..self }
+    }
+}
+
+/// Kinds of reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultCause {
+    /// It can never be.
+    Invalid,
+    /// Something else is there, or uses it.
+    Conflict,
+    /// Room is missing.
+    NoRoom,
 }
 
 /// Kinds of objects.
@@ -96,6 +149,7 @@ pub enum ObjectKind {
     Subsystem,
     Host,
     State,
+    Drill,
 }
 
 /// Either side of the conversation, for code that handles both.

@@ -34,6 +34,9 @@ pub struct ObservedState {
     /// How long commands took, since the start of the target process. Empty where nobody measures.
     #[serde(default)]
     pub durations: Vec<DurationRow>,
+    /// Drills, oldest first; those of an earlier run of the target are forgotten.
+    #[serde(default)]
+    pub drills: Vec<ObservedDrill>,
 }
 
 /// How long the commands of one kind took, from their capsule's arrival to their completion.
@@ -49,17 +52,60 @@ pub struct DurationRow {
     pub sum_us: u64,
 }
 
-/// A pool in use.
+/// A pool that is wanted, or is still being closed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedPool {
     /// Which.
     pub id: PoolId,
-    /// Room for blocks.
+    /// Room for blocks; zero while that is not known.
     pub capacity_bytes: u64,
     /// Blocks in use.
     pub allocated_bytes: u64,
     /// Whether it serves.
     pub health: PoolHealth,
+    /// Why it is not well, or what it is being opened or closed for; for people.
+    pub reason: Option<String>,
+    /// How far it is opened or closed, while it is.
+    pub progress: Option<Progress>,
+    /// What its map takes in memory; none of a pool that keeps its map with its blocks.
+    pub map: Option<MapMemory>,
+    /// Its journal; none of a memory pool.
+    pub journal: Option<JournalState>,
+}
+
+impl ObservedPool {
+    /// A pool that serves, of which nothing else is to be said.
+    pub fn serving(id: PoolId, capacity_bytes: u64, allocated_bytes: u64) -> Self {
+        let (health, reason) = (PoolHealth::Ok, None);
+        Self { id, capacity_bytes, allocated_bytes, health, reason, progress: None, map: None, journal: None }
+    }
+}
+
+/// How far something is that takes its time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps done.
+    pub done: u64,
+    /// Steps in all, as far as known; zero while they have not been counted.
+    pub total: u64,
+}
+
+/// Memory for the map of a pool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapMemory {
+    /// Resident.
+    pub bytes: u64,
+    /// Most that it may take.
+    pub budget_bytes: u64,
+}
+
+/// A pool's journal: a ring of blocks, of which those since the last checkpoint are in use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalState {
+    /// Blocks of the ring.
+    pub blocks: u64,
+    /// Blocks that a recovery would read.
+    pub used: u64,
 }
 
 /// Whether a pool serves.
@@ -72,6 +118,17 @@ pub enum PoolHealth {
     Degraded,
     /// Does not serve.
     Failed,
+}
+
+/// A drill.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedDrill {
+    /// [`DrillOrder::id`](crate::DrillOrder::id).
+    pub id: String,
+    /// The bit has been flipped.
+    pub done: bool,
+    /// Why it never will be; for people.
+    pub failure: Option<String>,
 }
 
 /// A volume that exists.

@@ -16,6 +16,9 @@ use uuid::Uuid;
 /// Highest NSID that can be mapped.
 pub(crate) const NSID_MAX: u32 = 1024;
 
+/// What is said of pools that last.
+pub(crate) const LATER: &str = "pools in files and on devices are not in this version";
+
 /// A pool as it shall be.
 #[derive(Debug, Clone)]
 pub(crate) struct WantedPool {
@@ -57,14 +60,17 @@ impl Intent {
     /// Checks and translates. All faults are named, not only the first.
     pub(crate) fn read(desired: &DesiredState) -> Result<Intent, Vec<ObjectFault>> {
         let mut faults = Vec::new();
-        let pools: Vec<WantedPool> = desired
-            .pools
-            .iter()
-            .map(|pool| {
-                let Backing::Memory { size_bytes } = pool.backing;
-                WantedPool { id: pool_id(pool.id), name: pool.name.clone(), size_bytes }
-            })
-            .collect();
+        let mut pools = Vec::new();
+        for pool in &desired.pools {
+            match pool.backing {
+                Backing::Memory { size_bytes } => {
+                    pools.push(WantedPool { id: pool_id(pool.id), name: pool.name.clone(), size_bytes });
+                }
+                Backing::File { .. } | Backing::Block { .. } => {
+                    faults.push(fault(ObjectKind::Pool, &pool.name, LATER).at("/backing/kind"));
+                }
+            }
+        }
         let pool_ids: BTreeSet<PoolId> = pools.iter().map(|pool| pool.id).collect();
         let mut volumes = BTreeMap::new();
         for volume in &desired.volumes {
@@ -126,7 +132,7 @@ impl Intent {
 
 /// A fault of one object.
 pub(crate) fn fault(object: ObjectKind, name: &str, detail: impl Into<String>) -> ObjectFault {
-    ObjectFault { object, name: name.to_owned(), detail: detail.into(), no_room: false }
+    ObjectFault::new(object, name, detail)
 }
 
 /// The same identifier in the block layer's type.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use holdfast_block::{Exports, PoolId, Usage, VolumeId, VolumeInfo};
 use holdfast_contract::{
-    Applied, DesiredState, ObjectFault, ObjectKind, ObservedPool, ObservedSession, ObservedState,
+    Applied, DesiredState, FaultCause, ObjectFault, ObjectKind, ObservedPool, ObservedSession, ObservedState,
     ObservedVolume, PoolHealth, Response,
 };
 use holdfast_store::{PoolUsage, VolumeSpec, VolumeState};
@@ -64,7 +64,7 @@ impl From<FileError> for Refusal {
     fn from(error: FileError) -> Self {
         if error.is_no_room() {
             let detail = format!("the state cannot be written down: {error}");
-            return ObjectFault { no_room: true, ..fault(ObjectKind::State, "state", detail) }.into();
+            return fault(ObjectKind::State, "state", detail).because(FaultCause::NoRoom).into();
         }
         Refusal::Record(error)
     }
@@ -210,9 +210,9 @@ impl Target {
     }
 
     fn add_pool(&mut self, wanted: &WantedPool) -> Result<(), Refusal> {
-        let open = self.memory.open(wanted).map_err(|error| ObjectFault {
-            no_room: error.is_no_room(),
-            ..fault(ObjectKind::Pool, &wanted.name, error.to_string())
+        let open = self.memory.open(wanted).map_err(|error| {
+            let cause = if error.is_no_room() { FaultCause::NoRoom } else { FaultCause::Invalid };
+            fault(ObjectKind::Pool, &wanted.name, error.to_string()).because(cause)
         })?;
         let found: Vec<VolumeState> = open.pool.volumes().collect();
         self.pages.watch(&open.region);
@@ -365,6 +365,7 @@ impl Target {
             digests: counters.digests,
             incidents_dropped,
             durations: record::duration_rows(&self.shared.counters),
+            drills: Vec::new(),
         }
     }
 
@@ -392,12 +393,14 @@ impl Target {
 
     fn observe_pools(&self, usages: &Usages) -> Vec<ObservedPool> {
         let pools = self.pools.keys().map(|id| {
-            let usage = usages.pools.get(id);
-            ObservedPool {
-                id: holdfast_contract::PoolId::from_nonzero(id.nonzero()),
-                capacity_bytes: usage.map_or(0, |usage| usage.capacity_bytes),
-                allocated_bytes: usage.map_or(0, |usage| usage.allocated_bytes),
-                health: if usage.is_some() { PoolHealth::Ok } else { PoolHealth::Failed },
+            let id_there = holdfast_contract::PoolId::from_nonzero(id.nonzero());
+            match usages.pools.get(id) {
+                Some(usage) => ObservedPool::serving(id_there, usage.capacity_bytes, usage.allocated_bytes),
+                None => ObservedPool {
+                    health: PoolHealth::Failed,
+                    reason: Some("its core does not answer".to_owned()),
+                    ..ObservedPool::serving(id_there, 0, 0)
+                },
             }
         });
         let mut pools: Vec<_> = pools.collect();
