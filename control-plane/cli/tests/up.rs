@@ -69,13 +69,16 @@ fn children_get_their_arguments_and_named_descriptors() {
         "epoll",
         "--ram-pool",
         "64MiB",
+        "--map-memory",
+        "256MiB",
     ];
     let (up, _) = start(&installation, &flags);
     let lines = stop(up, Signal::TERM);
     let state = installation.path("state").canonicalize().unwrap();
     let state = state.display();
     let target = format!(
-        "target: args --state {state}/target --socket {state}/target.sock --cores 0 --io epoll --nvme-advertise 10.0.2.2:4420"
+        "target: args --state {state}/target --socket {state}/target.sock --cores 0 --io epoll \
+         --map-memory 268435456 --nvme-advertise 10.0.2.2:4420"
     );
     let control = format!(
         "control-plane: args --state {state} --target-socket {state}/target.sock --ram-pool 67108864"

@@ -40,7 +40,7 @@ pub(crate) async fn finish_changes(request: Request, next: Next) -> Response {
 
 /// Adds what every answer carries for browsers' sake.
 pub(crate) async fn harden(request: Request, next: Next) -> Response {
-    let is_ui = matches!(request.uri().path(), "/" | "/ui/app.js" | "/ui/style.css" | "/ui/icon.svg");
+    let is_ui = request.uri().path() == "/" || request.uri().path().starts_with("/ui/");
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     let fixed = [

@@ -1,6 +1,8 @@
 // The page: reads the API every two seconds, and at once when an event says that something changed.
 
-const API = "/api/v1";
+import { API, ask, bytes, cell, element, show } from "./page.js";
+import { setUpPools, showPools } from "./pools.js";
+
 const POLL_MS = 2000;
 // Events come in bursts; one reading answers a whole burst.
 const BURST_MS = 150;
@@ -8,17 +10,9 @@ const ROWS_MAX = 1000;
 const INCIDENTS_MAX = 50;
 const DIRECTIONS = ["write", "read"];
 
-const element = (id) => document.getElementById(id);
 const count = new Intl.NumberFormat("en");
 
-async function read(path) {
-  const response = await fetch(path, { headers: { accept: "application/json" } });
-  if (!response.ok) {
-    const problem = await response.json().catch(() => ({}));
-    throw new Error(problem.detail ?? `${path} answered ${response.status}`);
-  }
-  return response.json();
-}
+const read = (path) => ask("GET", path);
 
 async function readList(path) {
   const items = [];
@@ -32,62 +26,12 @@ async function readList(path) {
   return items;
 }
 
-function bytes(value) {
-  const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-  let unit = 0;
-  let rest = value;
-  while (rest >= 1024 && unit < units.length - 1) {
-    rest /= 1024;
-    unit += 1;
-  }
-  const digits = unit === 0 || Number.isInteger(rest) ? 0 : 1;
-  return `${rest.toFixed(digits)} ${units[unit]}`;
-}
-
-function cell(value, kind = "") {
-  const td = document.createElement("td");
-  td.textContent = value ?? "—";
-  if (kind) {
-    td.className = kind;
-  }
-  return td;
-}
-
-function show(id, rows) {
-  const body = element(id);
-  if (rows.length === 0) {
-    const nothing = cell("none", "empty");
-    nothing.colSpan = body.closest("table").querySelectorAll("th").length;
-    rows = [[nothing]];
-  }
-  const shown = rows.map((cells) => {
-    const tr = document.createElement("tr");
-    tr.append(...cells);
-    return tr;
-  });
-  body.replaceChildren(...shown);
-}
-
 function protection(pi) {
   if (pi.type === 0) {
     return "none";
   }
   const storage = pi.storage_tag_bits > 0 ? `, ${pi.storage_tag_bits}-bit storage tag` : "";
   return `type ${pi.type}, ${pi.guard}${storage}`;
-}
-
-function showPools(pools) {
-  show(
-    "pools",
-    pools.map((pool) => [
-      cell(pool.name, "name"),
-      cell(pool.backing.kind),
-      cell(bytes(pool.capacity_bytes), "number"),
-      cell(bytes(pool.allocated_bytes), "number"),
-      cell(bytes(pool.promised_bytes), "number"),
-      cell(pool.health, pool.health === "ok" ? "" : "bad"),
-    ]),
-  );
 }
 
 function showVolumes(volumes, subsystems) {
@@ -261,5 +205,6 @@ function listen() {
   }
 }
 
+setUpPools(() => schedule(0));
 listen();
 schedule(0);

@@ -233,8 +233,9 @@ async fn the_page_needs_nothing_from_elsewhere() {
     assert_eq!(page.headers[header::CONTENT_TYPE], "text/html; charset=utf-8");
     let policy = page.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
     assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
-    for file in ["/ui/app.js", "/ui/style.css", "/ui/icon.svg"] {
-        assert!(page.text.contains(file));
+    let modules = ["/ui/page.js", "/ui/pools.js"];
+    for file in ["/ui/app.js", "/ui/style.css", "/ui/icon.svg"].into_iter().chain(modules) {
+        assert!(page.text.contains(file) || modules.contains(&file));
         let answer = bench.plane.call("GET", file, None).await;
         assert_eq!(answer.status, 200);
         assert!(!answer.text.contains("https://"), "{file}");

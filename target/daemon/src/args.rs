@@ -29,6 +29,10 @@ pub(crate) struct Args {
     /// Interface to the kernel for network I/O.
     #[arg(long, value_enum, value_name = "INTERFACE", default_value_t = Interface::Auto)]
     pub io: Interface,
+    /// Memory for the maps of volumes in files and on devices, in bytes, all pools together [default: a quarter of the
+    /// machine's memory].
+    #[arg(long, value_name = "BYTES")]
+    pub map_memory: Option<u64>,
     /// NVMe/TCP portal to listen on, beside those passed by descriptor; may repeat.
     #[arg(long, value_name = "ADDR:PORT")]
     pub nvme: Vec<SocketAddr>,

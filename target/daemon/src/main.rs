@@ -44,7 +44,7 @@ use crate::core::{CoreHandle, MAIL_MAX, Mail};
 use crate::faults::{FaultSender, fault_queue};
 use crate::keeper::Keeper;
 use crate::large_pages::LargePages;
-use crate::pools::KeptMemory;
+use crate::pools::{KeptMemory, map_memory_default};
 use crate::record::Records;
 use crate::router::Router;
 use crate::shard::{HalfOpenLimits, Shard, Shared};
@@ -147,7 +147,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
         .spawn(move || admin::serve(&listener, &served, &spooled))?;
     confine(&interfaces);
     handover::notify("READY=1").context("telling the service manager")?;
-    tracing::info!(cores = ?args.cores.0, "serving");
+    let map_bytes = args.map_memory.unwrap_or_else(map_memory_default);
+    tracing::info!(cores = ?args.cores.0, map_bytes, "serving");
 
     let reason = stopping.recv().unwrap_or("nobody is left to stop it");
     tracing::info!(reason, "stopping");

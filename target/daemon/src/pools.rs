@@ -125,6 +125,14 @@ impl KeptMemory {
     }
 }
 
+/// Memory for maps where nobody says how much: a quarter of the machine's.
+pub(crate) fn map_memory_default() -> u64 {
+    memory_total().unwrap_or(MEMORY_UNKNOWN) / 4
+}
+
+/// What a machine is taken to have that does not say: little.
+const MEMORY_UNKNOWN: u64 = 1 << 30;
+
 /// The machine's memory in bytes, proc(5) `MemTotal`.
 fn memory_total() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;

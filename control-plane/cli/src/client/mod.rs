@@ -20,17 +20,25 @@ pub(crate) struct Purpose {
     pub(crate) command: &'static str,
     /// Which flag or argument sets which member of the body.
     pub(crate) flags: &'static [(&'static str, &'static str)],
+    /// The answer may take as long as it takes.
+    pub(crate) patient: bool,
 }
 
 impl Purpose {
     /// For a command that sends no body.
     pub(crate) fn new(command: &'static str, what: impl Into<String>) -> Self {
-        Self { what: what.into(), command, flags: &[] }
+        Self { what: what.into(), command, flags: &[], patient: false }
     }
 
     /// With the flags that set the body's members: pairs of JSON pointer and flag.
     pub(crate) fn with_flags(mut self, flags: &'static [(&'static str, &'static str)]) -> Self {
         self.flags = flags;
+        self
+    }
+
+    /// Whose answer may take as long as it takes: a pool that was not closed well is recovered first.
+    pub(crate) fn patient(mut self) -> Self {
+        self.patient = true;
         self
     }
 }

@@ -12,7 +12,7 @@ use super::{ClientError, Purpose};
 /// How long a connection may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long one call may take. The slowest ones make a pool, which answers when it is usable.
+/// How long one call may take, but for those whose purpose is patient.
 const CALL_LIMIT: Duration = Duration::from_secs(120);
 
 /// Largest answer that is read: a page of a list is far smaller.
@@ -101,6 +101,7 @@ impl Method {
 pub(crate) struct Api {
     url: ApiUrl,
     agent: Agent,
+    /// Without a limit.
     streaming: Agent,
 }
 
@@ -190,12 +191,13 @@ impl Api {
             .uri(format!("{}{path}", self.url))
             .header("accept", "application/json, application/problem+json");
         let malformed = |error: ureq::http::Error| self.not_understood(purpose, error.to_string());
+        let agent = if purpose.patient { &self.streaming } else { &self.agent };
         let answer = match body {
             Some(body) => {
                 let request = request.header("content-type", method.content_type()).body(body.to_string());
-                self.agent.run(request.map_err(malformed)?)
+                agent.run(request.map_err(malformed)?)
             }
-            None => self.agent.run(request.body(()).map_err(malformed)?),
+            None => agent.run(request.body(()).map_err(malformed)?),
         };
         let mut response = answer.map_err(|error| self.unreachable(purpose, &error))?;
         let text = self.read(purpose, &mut response)?;

@@ -61,6 +61,11 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     ram_pool: ByteSize,
 
+    /// Memory for the maps of volumes in files and on devices, all pools together: 32 bytes per 4 KiB of their data
+    /// [default: a quarter of the machine's memory]
+    #[arg(long, value_name = "SIZE")]
+    map_memory: Option<ByteSize>,
+
     /// Log-in and TLS (not in this version)
     #[arg(long)]
     secure: bool,
@@ -116,6 +121,8 @@ pub(crate) struct Plan {
     pub(crate) io: Interface,
     /// Size of the pool `ram`.
     pub(crate) ram_pool: ByteSize,
+    /// Memory for maps; the target decides if it is not given.
+    pub(crate) map_memory: Option<ByteSize>,
 }
 
 impl UpArgs {
@@ -149,6 +156,7 @@ impl UpArgs {
             cores: cores(self.cores, allowed)?,
             io: self.io,
             ram_pool: self.ram_pool,
+            map_memory: self.map_memory,
         })
     }
 }
@@ -222,6 +230,7 @@ mod tests {
         assert_eq!(plan.api, "127.0.0.1:8080".parse().unwrap());
         assert_eq!((plan.cores.to_string().as_str(), plan.io), ("0", Interface::Auto));
         assert_eq!(plan.ram_pool.bytes(), 1 << 30);
+        assert_eq!(plan.map_memory, None);
         assert!(plan.nvme_advertise.is_empty());
     }
 

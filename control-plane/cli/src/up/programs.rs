@@ -56,6 +56,9 @@ impl Programs {
         args.extend(["--socket".into(), state.socket("target.sock").into()]);
         args.extend(["--cores".into(), plan.cores.to_string().into()]);
         args.extend(["--io".into(), plan.io.name().into()]);
+        if let Some(size) = plan.map_memory {
+            args.extend(["--map-memory".into(), size.bytes().to_string().into()]);
+        }
         for address in &plan.nvme_advertise {
             args.extend(["--nvme-advertise".into(), address.to_string().into()]);
         }
