@@ -63,7 +63,8 @@ impl<S: Store, F: FaultSink> Service<S, F> {
         let (id, ticket) = self.tickets.insert::<TicketId>().ok_or(BlockError::Busy)?;
         self.slot_lists_kept = self.slot_lists_kept.saturating_sub(ticket.slots.capacity());
         if stores_blocks(command)
-            && let Err(error) = self.store.reserve(shape.volume, command.blocks, &mut ticket.slots)
+            && let Err(error) =
+                self.store.reserve(shape.volume, command.lba, command.blocks, &mut ticket.slots)
         {
             self.slot_lists_kept += ticket.slots.capacity();
             self.tickets.remove(id);

@@ -51,18 +51,21 @@ impl<S: Store, F: FaultSink> Service<S, F> {
     /// The store could not return a block as it was stored.
     pub(crate) fn blame_store(&mut self, id: TicketId, error: StoreError) {
         let Some(work) = self.tickets.get(id).and_then(|ticket| ticket.work) else { return };
-        if error != StoreError::Media {
-            return;
-        }
+        let (lba, reason) = match error {
+            StoreError::Media(lba) => (lba, "the store's checksum does not match what the medium returned"),
+            StoreError::ReadFault(lba) => (lba, "the medium reported that it cannot read the block"),
+            StoreError::NoVolume
+            | StoreError::OutOfRange
+            | StoreError::NoRoom
+            | StoreError::Uncorrectable(_)
+            | StoreError::WriteFault => return,
+        };
         if let Some(access) = self.access(work.command.attachment) {
             access.counters.media_error(direction(work.command.operation));
         }
-        let judgement = Judgement {
-            verdict: Verdict::Media,
-            confidence: Confidence::High,
-            reason: "the store's checksum does not match what the medium returned",
-        };
-        if let Some(report) = self.bare_report(&work, FaultKind::Media, 64, judgement) {
+        let judgement = Judgement { verdict: Verdict::Media, confidence: Confidence::High, reason };
+        if let Some(mut report) = self.bare_report(&work, FaultKind::Media, 64, judgement) {
+            report.lba = lba;
             self.faults.report(report);
         }
     }

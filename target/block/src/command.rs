@@ -122,12 +122,15 @@ pub enum BlockError {
     /// A limit of this core is used up for now; the same command may pass later.
     #[error("a limit is used up for now")]
     Busy,
-    /// The medium lost the block.
-    #[error("the block cannot be read")]
-    Media,
-    /// A host has marked the block as one that cannot be read.
-    #[error("the block is marked as uncorrectable")]
-    Uncorrectable,
+    /// The medium lost this block, the lowest such.
+    #[error("block {} cannot be read", .0.0)]
+    Media(Lba),
+    /// A host has marked this block, the lowest such, as one that cannot be read.
+    #[error("block {} is marked as uncorrectable", .0.0)]
+    Uncorrectable(Lba),
+    /// The medium could not write, or is not trusted to write any more.
+    #[error("the medium cannot write")]
+    WriteFault,
     /// The first half of a fused pair has failed.
     #[error("the first half of the pair has failed")]
     FusedFailed,

@@ -283,8 +283,9 @@ pub(crate) fn store_error(error: StoreError) -> BlockError {
         StoreError::NoVolume => BlockError::Gone,
         StoreError::OutOfRange => BlockError::OutOfRange,
         StoreError::NoRoom => BlockError::NoRoom,
-        StoreError::Media => BlockError::Media,
-        StoreError::Uncorrectable => BlockError::Uncorrectable,
+        StoreError::Media(lba) | StoreError::ReadFault(lba) => BlockError::Media(lba),
+        StoreError::Uncorrectable(lba) => BlockError::Uncorrectable(lba),
+        StoreError::WriteFault => BlockError::WriteFault,
     }
 }
 

@@ -120,12 +120,18 @@ pub enum StoreError {
     /// The pool is full.
     #[error("the pool is full")]
     NoRoom,
-    /// The medium lost a block.
-    #[error("the medium lost a block")]
-    Media,
-    /// A block is marked as one that cannot be read.
-    #[error("a block is marked as uncorrectable")]
-    Uncorrectable,
+    /// What came back of this block, the lowest such, is not what was stored.
+    #[error("the medium lost block {}", .0.0)]
+    Media(Lba),
+    /// The medium could not read this block, the lowest such.
+    #[error("the medium cannot read block {}", .0.0)]
+    ReadFault(Lba),
+    /// This block, the lowest such, is marked as one that cannot be read.
+    #[error("block {} is marked as uncorrectable", .0.0)]
+    Uncorrectable(Lba),
+    /// The medium could not write, or is not trusted to write any more.
+    #[error("the medium cannot write")]
+    WriteFault,
 }
 
 /// How much of a volume holds data.
@@ -156,10 +162,11 @@ pub trait Store {
     /// How much of a volume holds data; `None` if it is not here.
     fn usage(&self, volume: VolumeId) -> Option<Usage>;
 
-    /// Reserves one fresh slot per block into `slots` (given empty). All or nothing.
+    /// Reserves one fresh slot per block from `lba` on into `slots` (given empty). All or nothing.
     fn reserve(
         &mut self,
         volume: VolumeId,
+        lba: Lba,
         blocks: BlockCount,
         slots: &mut Vec<SlotRef>,
     ) -> Result<(), StoreError>;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use holdfast_block::attribution::{FaultReport, FaultSink};
 use holdfast_block::{
-    BlockCount, BlockPort, CounterBook, Enforce, Exports, Grant, HostBook, HostId, HostRecord, Namespace,
+    BlockCount, BlockPort, CounterBook, Enforce, Exports, Grant, HostBook, HostId, HostRecord, Lba, Namespace,
     PoolId, Service, ServiceLimits, SessionBook, Store, Subsystem, SubsystemId, View, VolumeId, VolumeInfo,
 };
 use holdfast_nvme::{Connection, ConnectionConfig, Context, Directory, DirectoryConfig, Disposition, Portal};
@@ -298,7 +298,7 @@ impl World {
         // By halves, down to single blocks.
         let mut blocks = 1024;
         while blocks > 0 {
-            match store.reserve(volume, BlockCount::new(blocks), &mut piece) {
+            match store.reserve(volume, Lba(0), BlockCount::new(blocks), &mut piece) {
                 Ok(()) => taken.append(&mut piece),
                 Err(_) => blocks /= 2,
             }

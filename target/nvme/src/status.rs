@@ -79,6 +79,7 @@ impl Status {
     /// Overlapping I/O Range.
     pub(crate) const OVERLAPPING_RANGE: Status = fatal(COMMAND_SPECIFIC, 0x87);
 
+    const WRITE_FAULT: Status = fatal(MEDIA, 0x80);
     const UNRECOVERED_READ: Status = fatal(MEDIA, 0x81);
     const MISCOMPARE: Status = fatal(MEDIA, 0x85);
 
@@ -105,7 +106,8 @@ impl Status {
             BlockError::Miscompare => Status::MISCOMPARE,
             BlockError::NoRoom => Status::CAPACITY_EXCEEDED,
             BlockError::Busy => Status::COMMAND_INTERRUPTED,
-            BlockError::Media | BlockError::Uncorrectable => Status::UNRECOVERED_READ,
+            BlockError::Media(_) | BlockError::Uncorrectable(_) => Status::UNRECOVERED_READ,
+            BlockError::WriteFault => Status::WRITE_FAULT,
             BlockError::FusedFailed => Status::FUSED_FAILED,
             BlockError::Gone => Status::NAMESPACE_NOT_READY,
             BlockError::Digest => Status::TRANSIENT_TRANSPORT,

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 
 use holdfast_block::{
-    BlockCount, BlockRecord, Geometry, Location, PoolId, SlotRef, Store, StoreDone, StoreError, StoreOp,
+    BlockCount, BlockRecord, Geometry, Lba, Location, PoolId, SlotRef, Store, StoreDone, StoreError, StoreOp,
     Usage, VolumeId,
 };
 
@@ -274,6 +274,7 @@ impl<M: PoolMemory> Store for Stores<M> {
     fn reserve(
         &mut self,
         volume: VolumeId,
+        _lba: Lba,
         blocks: BlockCount,
         slots: &mut Vec<SlotRef>,
     ) -> Result<(), StoreError> {

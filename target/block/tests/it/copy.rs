@@ -52,7 +52,7 @@ fn plant(world: &mut World, lba: u64, wire: &[u8], provenance: Provenance) {
     let (volume, block_len) = (world.volume, world.format.block_len());
     let stores = world.service.store_mut();
     let mut slots = Vec::new();
-    stores.reserve(volume, BlockCount::new(1), &mut slots).unwrap();
+    stores.reserve(volume, Lba(0), BlockCount::new(1), &mut slots).unwrap();
     stores.data_mut(volume, slots[0]).unwrap().copy_from_slice(&wire[..block_len]);
     let mut tuple = [0; 16];
     tuple[..8].copy_from_slice(&wire[block_len..]);

@@ -1,6 +1,6 @@
 //! Write Uncorrectable.
 
-use holdfast_block::{BlockError, BlockPort, Command, Enforce, IoRow, Layout, Operation};
+use holdfast_block::{BlockError, BlockPort, Command, Enforce, IoRow, Layout, Lba, Operation};
 use holdfast_pi::{CheckPlan, PiType};
 
 use crate::world::World;
@@ -27,12 +27,12 @@ fn marked_blocks_fail_every_read_of_them_whole_and_nobody_is_blamed() {
             world.service.submit(ticket);
             world.service.poll();
             let completion = world.service.next_completion().unwrap();
-            assert_eq!(completion.result, Err(BlockError::Uncorrectable));
+            assert_eq!(completion.result, Err(BlockError::Uncorrectable(Lba(5))));
             world.service.release(ticket);
         }
     }
     let compare = world.command(a, Operation::Compare, 0, 8);
-    assert_eq!(run(&mut world, &compare, &wire), Err(BlockError::Uncorrectable));
+    assert_eq!(run(&mut world, &compare, &wire), Err(BlockError::Uncorrectable(Lba(5))));
     assert_eq!(world.row(1), before, "nothing is counted");
     assert!(world.faults.0.borrow().is_empty(), "and nothing reported");
     assert_eq!(world.read(a, 0, 5), Ok(wire[..5 * 4104].to_vec()), "their neighbours can be read");
@@ -57,9 +57,9 @@ fn writing_zeroing_and_deallocating_take_the_mark_away() {
     let deallocate = plain(&world, Operation::Deallocate, 2, 1);
     assert_eq!(run(&mut world, &deallocate, &[]), Ok(()));
     assert!(world.read(a, 0, 3).is_ok());
-    assert_eq!(world.read(a, 3, 1), Err(BlockError::Uncorrectable));
+    assert_eq!(world.read(a, 3, 1), Err(BlockError::Uncorrectable(Lba(3))));
     assert_eq!(run(&mut world, &mark, &[]), Ok(()), "marked again, over data and holes");
-    assert_eq!(world.read(a, 0, 1), Err(BlockError::Uncorrectable));
+    assert_eq!(world.read(a, 0, 1), Err(BlockError::Uncorrectable(Lba(0))));
     assert_ne!(world.row(1), IoRow::default());
 }
 

@@ -146,7 +146,7 @@ fn a_block_that_went_bad_in_the_targets_memory_is_the_targets_fault() {
     let volume = world.volume;
     let stores = world.service.store_mut();
     let mut slots = Vec::new();
-    stores.reserve(volume, BlockCount::new(1), &mut slots).unwrap();
+    stores.reserve(volume, Lba(0), BlockCount::new(1), &mut slots).unwrap();
     stores.data_mut(volume, slots[0]).unwrap().copy_from_slice(&wire[..4096]);
     stores.data_mut(volume, slots[0]).unwrap()[17] ^= 1;
     let mut tuple = [0; 16];

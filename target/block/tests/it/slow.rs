@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use holdfast_block::{
-    BlockCount, BlockRecord, Geometry, Location, SlotRef, Store, StoreDone, StoreError, StoreOp, Usage,
+    BlockCount, BlockRecord, Geometry, Lba, Location, SlotRef, Store, StoreDone, StoreError, StoreOp, Usage,
     VolumeId,
 };
 use holdfast_store::Stores;
@@ -54,10 +54,11 @@ impl Store for Slow {
     fn reserve(
         &mut self,
         volume: VolumeId,
+        lba: Lba,
         blocks: BlockCount,
         slots: &mut Vec<SlotRef>,
     ) -> Result<(), StoreError> {
-        self.inner.reserve(volume, blocks, slots)
+        self.inner.reserve(volume, lba, blocks, slots)
     }
 
     fn unreserve(&mut self, volume: VolumeId, slots: &[SlotRef]) {

@@ -36,6 +36,7 @@ impl Connection {
             BlockError::Protection(fault) if !holdfast_mutant::active("error-log-lba") => {
                 lba.checked_add(u64::from(fault.block_index))
             }
+            BlockError::Media(lba) | BlockError::Uncorrectable(lba) => Some(lba),
             _ => Some(lba),
         };
     }

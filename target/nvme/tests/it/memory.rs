@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use holdfast_block::{
-    AttachRequest, AttachmentId, BlockError, BlockPort, Command, Completion, Enforce, Layout, Operation,
+    AttachRequest, AttachmentId, BlockError, BlockPort, Command, Completion, Enforce, Layout, Lba, Operation,
     TicketId, TransmitSink, VolumeId,
 };
 use holdfast_pi::{PiFormat, Tuple, check_tuple, guard_of, make_tuple};
@@ -159,8 +159,8 @@ impl MemoryPort {
             }
             Operation::Flush => Ok(()),
             Operation::Read | Operation::Verify | Operation::Compare | Operation::CopySource => {
-                if range.clone().any(|lba| volume.marked.contains(&lba)) {
-                    return Err(BlockError::Uncorrectable);
+                if let Some(lba) = range.clone().find(|lba| volume.marked.contains(lba)) {
+                    return Err(BlockError::Uncorrectable(Lba(lba)));
                 }
                 let compares = ticket.command.operation == Operation::Compare;
                 let differs = compares && self.wire(ticket) != ticket.payload;

@@ -120,7 +120,7 @@ impl<M: PoolMemory> MemoryPool<M> {
         self.check_range(index, lba.0, u64::from(blocks.get()))?;
         let volume = self.volumes.get_mut(index).ok_or(StoreError::NoVolume)?;
         let allocator = self.slots.of_mut(volume.class);
-        let mut marked = false;
+        let mut marked = None;
         for (first, end) in leaf_spans(lba.0, blocks.as_usize()) {
             let leaf = self.map.leaf(&self.medium, &volume.root, first);
             for lba in first..end {
@@ -129,14 +129,16 @@ impl<M: PoolMemory> MemoryPool<M> {
                 if let Some(state) = SlotIndex::from_raw(raw).and_then(|slot| allocator.state_mut(slot)) {
                     state.pins += 1;
                     volume.held += 1;
-                    marked |= state.marked;
+                    if state.marked && marked.is_none() {
+                        marked = Some(Lba(lba));
+                    }
                 }
             }
         }
-        if marked && !holdfast_mutant::active("uncorrectable") {
+        if let Some(lba) = marked.filter(|_| !holdfast_mutant::active("uncorrectable")) {
             self.unpin(index, slots);
             slots.clear();
-            return Err(StoreError::Uncorrectable);
+            return Err(StoreError::Uncorrectable(lba));
         }
         Ok(())
     }

@@ -133,7 +133,7 @@ fn filled<M: PoolMemory>(
 ) -> Result<Vec<SlotRef>, StoreError> {
     let tuple_len = tuple_len(stores, volume);
     let mut slots = Vec::new();
-    stores.reserve(volume, BlockCount::new(blocks), &mut slots)?;
+    stores.reserve(volume, Lba(0), BlockCount::new(blocks), &mut slots)?;
     assert_eq!(slots.len(), blocks as usize);
     for (seed, slot) in (seed..).zip(&slots) {
         fill_block(seed, stores.data_mut(volume, *slot).unwrap());

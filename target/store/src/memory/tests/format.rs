@@ -85,7 +85,7 @@ fn a_pool_is_made_as_layout_version_1() {
 /// Block 519 as in [`version_1`].
 fn publish_record(stores: &mut Stores<Vec<u8>>, id: VolumeId) {
     let mut slots = Vec::new();
-    stores.reserve(id, BlockCount::new(1), &mut slots).unwrap();
+    stores.reserve(id, Lba(0), BlockCount::new(1), &mut slots).unwrap();
     stores.data_mut(id, slots[0]).unwrap().fill(0xcc);
     let mut tuple = [0; 16];
     tuple[..8].fill(0xdd);

@@ -150,7 +150,7 @@ impl VolumeModel {
         let mut slots = Vec::new();
         let read = pool.read(index, Lba(lba), BlockCount::new(1), &mut slots);
         if let Err(error) = read {
-            assert_eq!(error, StoreError::Uncorrectable);
+            assert_eq!(error, StoreError::Uncorrectable(Lba(lba)));
             let leaf = pool.map.leaf(&pool.medium, &pool.volumes.get(index).unwrap().root, lba).unwrap();
             let slot = SlotRef::from_raw(PageMap::slot(&pool.medium, leaf, lba));
             let found = seed_in(pool.data(index, slot), pool.record(index, slot), tuple_len);

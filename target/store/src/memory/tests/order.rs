@@ -268,7 +268,10 @@ fn operations_outside_a_volume_are_refused_and_change_nothing() {
         assert_eq!(wait(&mut stores, 5).result, Err(StoreError::OutOfRange));
     }
     let nobody = volume_id(99);
-    assert_eq!(stores.reserve(nobody, BlockCount::new(1), &mut Vec::new()), Err(StoreError::NoVolume));
+    assert_eq!(
+        stores.reserve(nobody, Lba(0), BlockCount::new(1), &mut Vec::new()),
+        Err(StoreError::NoVolume)
+    );
     stores.submit(StoreOp::Flush { token: 6, volume: nobody, slots: Vec::new() });
     assert_eq!(wait(&mut stores, 6).result, Err(StoreError::NoVolume));
     stores.submit(StoreOp::Flush { token: 6, volume: spec.id, slots: Vec::new() });
