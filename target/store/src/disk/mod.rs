@@ -3,8 +3,10 @@
 //!
 //! | module | what it decides |
 //! |---|---|
+//! | [`check`] | whether all of a pool is right, offline |
 //! | [`format`] | the bytes on the medium, as FORMAT.md describes them |
 //! | [`io`] | what is asked of a device, and what a device is to threads |
 
+pub mod check;
 pub mod format;
 pub mod io;
