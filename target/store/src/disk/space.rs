@@ -1,0 +1,592 @@
+//! Which slots of a pool are free, and which to hand out next.
+//!
+//! Slots come in chunks of 512 (2 MiB). One chunk is filled after the other, in the order of its slots, so that what
+//! is written one after the other lies one after the other, whatever its place in the volumes is.
+//!
+//! **Which chunk next**, in this order: one in which nothing is used, the one that has waited longest first; one that
+//! was never touched, the lowest first; the emptiest one. A chunk that is left alone while others are filled
+//! goes on losing its oldest contents, so the emptiest one has longer free runs than the pool is empty on average:
+//! with random overwrites of a pool filled to `u`, a chunk is picked when it is still filled to `x`, where `u` is
+//! about `(1 - x) / -ln x`, and the free runs in it are `1 / x` slots long on average: 5 at 50 %, 1.6 at 80 %, 1.1 at 95 %.
+//! Small chunks make the difference between them, and with it the runs, a bit larger.
+//!
+//! **Slots that were never written** may be more expensive to write than others (a file system has to note each of
+//! them). So there is a watermark: chunks that reach above it are handed out only when nothing below is free. Whoever writes
+//! zeroes ahead moves it on.
+//!
+//! Every step takes the same time, whatever the size of the pool. Chunks keep their state from when they are first
+//! touched on.
+
+/// Slots of a chunk: the longest run, and more than one write carries.
+const SLOTS_PER_CHUNK: u64 = 512;
+
+/// The same, as a count that fits the state of a chunk.
+const CHUNK_SLOTS: u16 = 512;
+
+/// Words of a chunk's bitmap.
+const WORDS: usize = 8;
+
+/// Lists of partly used chunks: each covers eight slots more or less.
+const PARTIAL_LISTS: u16 = 64;
+
+/// No chunk.
+const NONE: u32 = u32::MAX;
+
+/// Slots in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Run {
+    /// The first slot.
+    pub first: u64,
+    /// How many.
+    pub len: u64,
+}
+
+/// The list that a chunk is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum List {
+    /// None: nothing in it is free, or it is being filled.
+    Out,
+    /// Used in part and below the watermark; a higher number has more free slots.
+    Partial(u16),
+    /// Not used at all, and below the watermark.
+    Empty,
+    /// Free slots above the watermark.
+    Beyond,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    /// A set bit is a free slot.
+    map: [u64; WORDS],
+    free: u16,
+    /// Slots that there are: less than 512 only in the last chunk.
+    slots: u16,
+    list: List,
+    prev: u32,
+    next: u32,
+}
+
+impl Chunk {
+    fn new(slots: u16) -> Chunk {
+        let words = std::array::from_fn(|word| {
+            let bits = usize::from(slots).saturating_sub(word * 64).min(64);
+            if bits == 64 { u64::MAX } else { (1 << bits) - 1 }
+        });
+        Chunk { map: words, free: slots, slots, list: List::Out, prev: NONE, next: NONE }
+    }
+
+    /// The first run of free slots at or after `from`, of at most `wanted`: where it begins, and how long it is.
+    fn next_run(&self, from: usize, wanted: usize) -> Option<(usize, usize)> {
+        let start = self.scan(from, |word| word)?;
+        let end = self.scan(start, |word| !word).unwrap_or(WORDS * 64);
+        Some((start, (end - start).min(wanted)))
+    }
+
+    /// The first bit at or after `from` that is set in what `of` makes of the map.
+    fn scan(&self, from: usize, of: impl Fn(u64) -> u64) -> Option<usize> {
+        let mut mask = u64::MAX << (from % 64);
+        for (at, word) in self.map.iter().enumerate().skip(from / 64) {
+            let bits = of(*word) & mask;
+            if bits != 0 {
+                return Some(at * 64 + usize::try_from(bits.trailing_zeros()).ok()?);
+            }
+            mask = u64::MAX;
+        }
+        None
+    }
+
+    fn is_free(&self, bit: usize) -> bool {
+        self.map.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
+    }
+
+    fn set_used(&mut self, bit: usize) {
+        if let Some(word) = self.map.get_mut(bit / 64) {
+            *word &= !(1 << (bit % 64));
+            self.free -= 1;
+        }
+    }
+
+    fn set_free(&mut self, bit: usize) {
+        if let Some(word) = self.map.get_mut(bit / 64) {
+            *word |= 1 << (bit % 64);
+            self.free += 1;
+        }
+    }
+}
+
+/// Both ends of a list.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    head: u32,
+    tail: u32,
+}
+
+const VACANT: Ends = Ends { head: NONE, tail: NONE };
+
+/// The slots of a pool that hold data and pages. See the module.
+#[derive(Debug)]
+pub struct Space {
+    first: u64,
+    end: u64,
+    /// Those touched so far; the others, behind them, are all free.
+    chunks: Vec<Chunk>,
+    /// Chunks in all.
+    chunks_max: u32,
+    /// The first chunk that reaches above the watermark.
+    beyond: u32,
+    free: u64,
+    partial: [Ends; PARTIAL_LISTS as usize],
+    /// Which of them have chunks: a bit for each.
+    partial_mask: u64,
+    empty: Ends,
+    untried: Ends,
+    /// The chunk that is being filled, and the next slot in it.
+    open: u32,
+    cursor: usize,
+}
+
+impl Space {
+    /// The slots from `first` up to `end`, all of them free and none above the watermark. At most 2^40 slots.
+    pub fn new(first: u64, end: u64) -> Space {
+        let slots = end.saturating_sub(first);
+        let chunks_max = u32::try_from(slots.div_ceil(SLOTS_PER_CHUNK)).unwrap_or(NONE - 1);
+        Space {
+            first,
+            end: end.max(first),
+            chunks: Vec::new(),
+            chunks_max,
+            beyond: chunks_max,
+            free: slots,
+            partial: [VACANT; PARTIAL_LISTS as usize],
+            partial_mask: 0,
+            empty: VACANT,
+            untried: VACANT,
+            open: NONE,
+            cursor: 0,
+        }
+    }
+
+    /// The same, with the watermark at slot `written_through`.
+    pub fn with_watermark(first: u64, end: u64, written_through: u64) -> Space {
+        let mut space = Space::new(first, end);
+        space.beyond = space.chunks_below(written_through);
+        space
+    }
+
+    /// Moves the watermark up to slot `to`; it never moves down. Counts in whole chunks.
+    pub fn advance(&mut self, to: u64) {
+        let to = self.chunks_below(to);
+        let touched = u32::try_from(self.chunks.len()).unwrap_or(NONE);
+        let passed = self.beyond..to.min(touched);
+        self.beyond = self.beyond.max(to);
+        passed.for_each(|number| self.list_again(number));
+    }
+
+    /// Slots that can be handed out.
+    pub fn free(&self) -> u64 {
+        self.free
+    }
+
+    /// Marks a slot as used. `false` if it is used already, or is none of these slots.
+    #[must_use]
+    pub fn occupy(&mut self, slot: u64) -> bool {
+        let Some((number, bit)) = self.place(slot) else { return false };
+        while self.touch_next_up_to(number) {}
+        let Some(chunk) = self.chunk_mut(number).filter(|chunk| chunk.is_free(bit)) else { return false };
+        chunk.set_used(bit);
+        self.free -= 1;
+        self.list_again(number);
+        true
+    }
+
+    /// Hands out slots in a row: as many as lie together where the next ones are taken, at most `wanted`. `None` if no
+    /// slot is free, or none is wanted.
+    pub fn take_run(&mut self, wanted: u64) -> Option<Run> {
+        let wanted = usize::try_from(wanted.min(SLOTS_PER_CHUNK)).ok().filter(|wanted| *wanted > 0)?;
+        loop {
+            let cursor = self.cursor;
+            if let Some((bit, len)) = self.chunk(self.open).and_then(|chunk| chunk.next_run(cursor, wanted)) {
+                return Some(self.take(bit, len));
+            }
+            self.open_next()?;
+        }
+    }
+
+    /// A slot is free again. One that is free already, or is none of these slots, is left alone: that is a defect of the
+    /// caller.
+    pub fn give_back(&mut self, slot: u64) {
+        let place = self.place(slot);
+        let used = place.and_then(|(number, bit)| {
+            let chunk = self.chunk_mut(number)?;
+            (!chunk.is_free(bit)).then(|| chunk.set_free(bit))?;
+            Some(number)
+        });
+        debug_assert!(used.is_some(), "slot {slot} was given back but not handed out");
+        if let Some(number) = used {
+            self.free += 1;
+            self.list_again(number);
+        }
+    }
+
+    fn take(&mut self, bit: usize, len: usize) -> Run {
+        let open = self.open;
+        if let Some(chunk) = self.chunk_mut(open) {
+            (bit..bit + len).for_each(|bit| chunk.set_used(bit));
+        }
+        self.cursor = bit + len;
+        self.free -= len as u64;
+        Run { first: self.first + u64::from(open) * SLOTS_PER_CHUNK + bit as u64, len: len as u64 }
+    }
+
+    /// Leaves the chunk that is full and goes on with the one that is best.
+    fn open_next(&mut self) -> Option<()> {
+        let left = std::mem::replace(&mut self.open, NONE);
+        self.list_again(left);
+        let best = self.best()?;
+        self.open = best;
+        self.cursor = 0;
+        self.list_again(best);
+        Some(())
+    }
+
+    fn best(&mut self) -> Option<u32> {
+        let touched = u32::try_from(self.chunks.len()).ok()?;
+        if self.empty.head != NONE {
+            return Some(self.empty.head);
+        }
+        if touched < self.beyond {
+            return self.touch_next_up_to(touched).then_some(touched);
+        }
+        if let Some(emptiest) = self.partial_mask.checked_ilog2() {
+            return self.partial.get(usize::try_from(emptiest).ok()?).map(|ends| ends.head);
+        }
+        if self.untried.head != NONE {
+            return Some(self.untried.head);
+        }
+        self.touch_next_up_to(touched).then_some(touched)
+    }
+
+    /// Touches the next chunk if its number is at most `number`.
+    fn touch_next_up_to(&mut self, number: u32) -> bool {
+        let Ok(next) = u32::try_from(self.chunks.len()) else { return false };
+        if next > number || next >= self.chunks_max {
+            return false;
+        }
+        let begin = self.first + u64::from(next) * SLOTS_PER_CHUNK;
+        let slots =
+            u16::try_from(self.end.saturating_sub(begin)).map_or(CHUNK_SLOTS, |left| left.min(CHUNK_SLOTS));
+        self.chunks.push(Chunk::new(slots));
+        self.list_again(next);
+        true
+    }
+
+    /// The chunk of a slot, and its place there.
+    fn place(&self, slot: u64) -> Option<(u32, usize)> {
+        let offset = slot.checked_sub(self.first).filter(|_| slot < self.end)?;
+        let number = u32::try_from(offset / SLOTS_PER_CHUNK).ok()?;
+        Some((number, usize::try_from(offset % SLOTS_PER_CHUNK).ok()?))
+    }
+
+    /// Chunks that lie wholly below a slot.
+    fn chunks_below(&self, slot: u64) -> u32 {
+        if slot >= self.end {
+            return self.chunks_max;
+        }
+        u32::try_from(slot.saturating_sub(self.first) / SLOTS_PER_CHUNK).unwrap_or(self.chunks_max)
+    }
+
+    fn chunk(&self, number: u32) -> Option<&Chunk> {
+        // `NONE` is beyond every chunk, so the ends of lists need no case of their own.
+        self.chunks.get(usize::try_from(number).ok()?)
+    }
+
+    fn chunk_mut(&mut self, number: u32) -> Option<&mut Chunk> {
+        self.chunks.get_mut(usize::try_from(number).ok()?)
+    }
+
+    /// Puts a chunk into the list where it belongs.
+    fn list_again(&mut self, number: u32) {
+        let Some(chunk) = self.chunk(number) else { return };
+        let list = match chunk.free {
+            0 => List::Out,
+            _ if number == self.open => List::Out,
+            _ if number >= self.beyond => List::Beyond,
+            free if free == chunk.slots => List::Empty,
+            free => List::Partial((free - 1) * PARTIAL_LISTS / CHUNK_SLOTS),
+        };
+        let Chunk { list: from, prev, next, .. } = *chunk;
+        if from == list {
+            return;
+        }
+        self.unlink(from, prev, next);
+        let last = self.ends_mut(list).map_or(NONE, |ends| {
+            let last = std::mem::replace(&mut ends.tail, number);
+            if last == NONE {
+                ends.head = number;
+            }
+            last
+        });
+        if let Some(last) = self.chunk_mut(last) {
+            last.next = number;
+        }
+        if let Some(chunk) = self.chunk_mut(number) {
+            (chunk.list, chunk.prev, chunk.next) = (list, last, NONE);
+        }
+        self.note_vacancy(from);
+        self.note_vacancy(list);
+    }
+
+    fn unlink(&mut self, from: List, prev: u32, next: u32) {
+        match self.chunk_mut(prev) {
+            Some(prev) => prev.next = next,
+            None => {
+                if let Some(ends) = self.ends_mut(from) {
+                    ends.head = next;
+                }
+            }
+        }
+        match self.chunk_mut(next) {
+            Some(next) => next.prev = prev,
+            None => {
+                if let Some(ends) = self.ends_mut(from) {
+                    ends.tail = prev;
+                }
+            }
+        }
+    }
+
+    fn note_vacancy(&mut self, list: List) {
+        if let List::Partial(class) = list
+            && let Some(ends) = self.partial.get(usize::from(class))
+        {
+            let bit = 1 << class;
+            self.partial_mask =
+                if ends.head == NONE { self.partial_mask & !bit } else { self.partial_mask | bit };
+        }
+    }
+
+    fn ends_mut(&mut self, list: List) -> Option<&mut Ends> {
+        match list {
+            List::Out => None,
+            List::Partial(class) => self.partial.get_mut(usize::from(class)),
+            List::Empty => Some(&mut self.empty),
+            List::Beyond => Some(&mut self.untried),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Space {
+    /// The used slots. Asserts that counts and lists are right.
+    fn audit(&self) -> Vec<u64> {
+        let mut used = Vec::new();
+        let mut free = (u64::from(self.chunks_max) - self.chunks.len() as u64) * SLOTS_PER_CHUNK;
+        if (self.chunks.len() as u64) < u64::from(self.chunks_max) {
+            free -= u64::from(self.chunks_max) * SLOTS_PER_CHUNK - (self.end - self.first);
+        }
+        for (number, chunk) in (0_u32..).zip(&self.chunks) {
+            let bits = (0..usize::from(chunk.slots)).filter(|bit| !chunk.is_free(*bit));
+            let first = self.first + u64::from(number) * SLOTS_PER_CHUNK;
+            let before = used.len();
+            used.extend(bits.map(|bit| first + bit as u64));
+            assert_eq!(usize::from(chunk.free), usize::from(chunk.slots) - (used.len() - before));
+            assert!((usize::from(chunk.slots)..512).all(|bit| !chunk.is_free(bit)));
+            free += u64::from(chunk.free);
+            let in_a_list = chunk.list != List::Out;
+            assert_eq!(in_a_list, chunk.free > 0 && number != self.open, "chunk {number}");
+            assert_eq!(chunk.list == List::Beyond, in_a_list && number >= self.beyond, "chunk {number}");
+        }
+        assert_eq!(free, self.free);
+        used
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn take_all(space: &mut Space, wanted: u64) -> Vec<Run> {
+        std::iter::from_fn(|| space.take_run(wanted)).collect()
+    }
+
+    #[test]
+    fn a_new_pool_is_filled_in_the_order_of_its_slots() {
+        let mut space = Space::new(320, 320 + 1300);
+        let mut next = 320;
+        while let Some(run) = space.take_run(100) {
+            assert_eq!(run.first, next);
+            next += run.len;
+        }
+        assert_eq!((next, space.free()), (1620, 0));
+        assert_eq!(space.audit().len(), 1300);
+        assert_eq!(space.take_run(1), None);
+    }
+
+    #[test]
+    fn nothing_is_taken_by_a_request_for_nothing() {
+        let mut space = Space::new(7, 100);
+        assert_eq!(space.take_run(0), None);
+        assert_eq!(space.free(), 93);
+        assert_eq!(Space::new(7, 7).take_run(4), None);
+    }
+
+    #[test]
+    fn what_was_found_used_is_not_handed_out() {
+        let mut space = Space::new(1000, 6000);
+        assert!(space.occupy(1000) && space.occupy(3003) && space.occupy(5999));
+        assert!(!space.occupy(3003), "taken");
+        assert!(!space.occupy(999) && !space.occupy(6000), "none of these");
+        let taken: BTreeSet<u64> =
+            take_all(&mut space, 64).iter().flat_map(|run| run.first..run.first + run.len).collect();
+        assert_eq!(taken.len(), 4997);
+        assert!([1000, 3003, 5999].iter().all(|slot| !taken.contains(slot)));
+    }
+
+    #[test]
+    fn empty_chunks_come_before_untouched_ones_and_these_before_the_emptiest() {
+        let mut space = Space::new(0, 512 * 5);
+        for chunk in 0..3 {
+            assert_eq!(space.take_run(512), Some(Run { first: chunk * 512, len: 512 }));
+        }
+        (0..512).for_each(|slot| space.give_back(slot));
+        (512..800).for_each(|slot| space.give_back(slot));
+        (1024..1100).for_each(|slot| space.give_back(slot));
+        let firsts: Vec<u64> = take_all(&mut space, 512).iter().map(|run| run.first).collect();
+        assert_eq!(firsts, [0, 1536, 2048, 512, 1024]);
+    }
+
+    #[test]
+    fn slots_above_the_watermark_are_the_last_to_be_taken() {
+        let mut space = Space::with_watermark(100, 100 + 512 * 4, 100 + 1200);
+        assert!(space.occupy(100 + 512 * 3));
+        let firsts: Vec<u64> =
+            (0..3).filter_map(|_| space.take_run(512)).map(|run| run.first - 100).collect();
+        assert_eq!(firsts, [0, 512, 1024], "the third chunk reaches above it");
+        space.give_back(105);
+        space.advance(100 + 1000);
+        assert_eq!(space.take_run(9), Some(Run { first: 105, len: 1 }));
+        space.give_back(104);
+        space.advance(100 + 512 * 4);
+        assert_eq!(
+            space.take_run(9).map(|run| run.first),
+            Some(100 + 512 * 3 + 1),
+            "now the emptiest counts"
+        );
+        space.audit();
+    }
+
+    #[test]
+    fn the_last_chunk_may_be_short_and_pools_may_be_vast() {
+        let mut space = Space::new(0, 1 << 32);
+        assert!(space.take_run(512).is_some());
+        assert_eq!(space.chunks.len(), 1, "what is not touched costs nothing");
+        assert_eq!(space.free(), (1 << 32) - 512);
+        let mut space = Space::new(0, 513);
+        assert_eq!(take_all(&mut space, 512), [Run { first: 0, len: 512 }, Run { first: 512, len: 1 }]);
+        space.give_back(512);
+        assert_eq!(space.take_run(512), Some(Run { first: 512, len: 1 }));
+    }
+
+    /// A sequence of pseudo-random numbers below `bound`.
+    fn random(bound: usize) -> impl FnMut() -> usize {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state % bound as u64).unwrap()
+        }
+    }
+
+    /// The mean length of runs while a pool filled to `percent` is overwritten at random, 32 blocks at a time.
+    fn mean_run(percent: usize) -> f64 {
+        const SLOTS: usize = 512 * 256;
+        const BATCH: usize = 32;
+        let cells = SLOTS * percent / 100;
+        let mut space = Space::new(0, SLOTS as u64);
+        let mut map = vec![u64::MAX; cells];
+        let mut random = random(cells);
+        let (mut runs, mut slots) = (0_u64, 0_u64);
+        let rounds = 4 * cells / BATCH;
+        for round in 0..rounds {
+            let mut left = BATCH;
+            while left > 0 {
+                let run = space.take_run(left as u64).unwrap();
+                left -= usize::try_from(run.len).unwrap();
+                if round > rounds / 2 {
+                    (runs, slots) = (runs + 1, slots + run.len);
+                }
+                for slot in run.first..run.first + run.len {
+                    let cell =
+                        if round < cells / BATCH { usize::try_from(slot).unwrap() % cells } else { random() };
+                    let old = std::mem::replace(&mut map[cell], slot);
+                    if old != u64::MAX {
+                        space.give_back(old);
+                    }
+                }
+            }
+        }
+        slots as f64 / runs as f64
+    }
+
+    #[test]
+    fn runs_stay_longer_under_random_overwrites_than_the_pool_is_empty() {
+        for (percent, least) in [(50, 3.5), (80, 1.5), (95, 1.08)] {
+            let mean = mean_run(percent);
+            println!("filled to {percent} %: {mean:.2} slots a run");
+            assert!(mean > least, "filled to {percent} %: {mean:.2} slots a run");
+            assert!(
+                mean > 1.0 / (f64::from(u32::try_from(percent).unwrap()) / 100.0),
+                "better than by chance"
+            );
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        #[test]
+        fn every_slot_is_handed_out_once_until_it_comes_back(
+            first in 0_u64..5000,
+            slots in 1_u64..4000,
+            watermark in 0_u64..9000,
+            steps in prop::collection::vec((0_u8..8, any::<u16>(), 1_u64..600), 1..200),
+        ) {
+            let mut space = Space::with_watermark(first, first + slots, watermark);
+            let mut used = BTreeSet::new();
+            for (kind, pick, amount) in steps {
+                match kind {
+                    0..=3 => match space.take_run(amount) {
+                        Some(run) => {
+                            prop_assert!(run.len > 0 && run.len <= amount);
+                            for slot in run.first..run.first + run.len {
+                                prop_assert!((first..first + slots).contains(&slot));
+                                prop_assert!(used.insert(slot), "{} twice", slot);
+                            }
+                        }
+                        None => prop_assert_eq!(used.len() as u64, slots),
+                    },
+                    4..=5 => {
+                        let from = first + u64::from(pick) % slots;
+                        let back: Vec<u64> = used.range(from..).copied().take(usize::try_from(amount).unwrap()).collect();
+                        for slot in back {
+                            used.remove(&slot);
+                            space.give_back(slot);
+                        }
+                    }
+                    6 => {
+                        let slot = first + u64::from(pick) % slots;
+                        prop_assert_eq!(space.occupy(slot), used.insert(slot));
+                    }
+                    _ => space.advance(u64::from(pick) % 9000),
+                }
+                prop_assert_eq!(space.free(), slots - used.len() as u64);
+            }
+            prop_assert_eq!(space.audit(), used.into_iter().collect::<Vec<_>>());
+        }
+    }
+}
