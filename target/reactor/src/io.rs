@@ -5,12 +5,15 @@ use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 
 use crate::backend::{Backend, Operation};
 use crate::clock::{NS_PER_MS, monotonic_ns};
+use crate::file::FileTable;
+use crate::mailbox::Wake;
 use crate::mapping::Region;
 use crate::regions::{RegionId, RegionTable};
 use crate::send::SendBatch;
@@ -69,7 +72,8 @@ pub struct Io {
     pub(crate) sockets: SocketTable,
     /// Sockets that found no receive buffer, in the order in which they get the next ones.
     pub(crate) starved: VecDeque<SocketId>,
-    regions: RegionTable,
+    pub(crate) regions: RegionTable,
+    pub(crate) files: FileTable,
     /// Closing sockets that the kernel has let go of: `closed` is due.
     pub(crate) finished: Vec<SocketId>,
     /// Lingering sockets in the order of their deadlines (all wait equally long).
@@ -82,12 +86,13 @@ pub struct Io {
 }
 
 impl Io {
-    pub(crate) fn new(backend: Backend, sockets_max: u32) -> Io {
+    pub(crate) fn new(backend: Backend, sockets_max: u32, wake: Arc<Wake>) -> Io {
         Io {
             backend,
             sockets: SocketTable::new(sockets_max),
             starved: VecDeque::new(),
             regions: RegionTable::default(),
+            files: FileTable::new(wake),
             finished: Vec::new(),
             lingering: VecDeque::new(),
             now_ns: monotonic_ns(),
@@ -170,12 +175,12 @@ impl Io {
         Some(socket)
     }
 
-    /// Lets sends read from a mapping.
+    /// Lets sends read from a mapping, and files read into it and be written from it.
     pub fn register_region(&mut self, region: Region) -> RegionId {
         self.regions.register(region)
     }
 
-    /// Takes a region away: new sends from it are refused, sends in flight finish. Whether it existed.
+    /// Takes a region away: new sends and requests with it are refused, those in flight finish. Whether it existed.
     pub fn unregister_region(&mut self, region: RegionId) -> bool {
         self.regions.unregister(region)
     }

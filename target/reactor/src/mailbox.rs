@@ -67,6 +67,11 @@ impl<M> Inboxes<M> {
         self.wake.sleeping.store(false, Ordering::Relaxed);
     }
 
+    /// How others than senders wake the reactor.
+    pub(crate) fn wake(&self) -> Arc<Wake> {
+        Arc::clone(&self.wake)
+    }
+
     /// The descriptor that becomes readable when a sender wakes the reactor.
     pub(crate) fn wake_fd(&self) -> BorrowedFd<'_> {
         self.wake.event.as_fd()
@@ -96,10 +101,7 @@ impl<M> MailSender<M> {
         }
         // SAFETY: this value is the only sending end of the queue, and is borrowed exclusively.
         unsafe { self.queue.push(message)? };
-        fence(Ordering::SeqCst);
-        if self.wake.sleeping.load(Ordering::Relaxed) && self.wake.sleeping.swap(false, Ordering::Relaxed) {
-            self.wake.ring();
-        }
+        self.wake.rouse();
         Ok(())
     }
 
@@ -111,7 +113,7 @@ impl<M> MailSender<M> {
 }
 
 /// How a sleeping reactor is woken.
-struct Wake {
+pub(crate) struct Wake {
     sleeping: AtomicBool,
     event: OwnedFd,
 }
@@ -120,6 +122,14 @@ impl Wake {
     fn new() -> io::Result<Wake> {
         // Blocking on purpose: the ring reads it, and would fail at once on a descriptor that does not block.
         Ok(Wake { sleeping: AtomicBool::new(false), event: eventfd(0, EventfdFlags::CLOEXEC)? })
+    }
+
+    /// Wakes the reactor if it sleeps: called after what it is to find was published.
+    pub(crate) fn rouse(&self) {
+        fence(Ordering::SeqCst);
+        if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed) {
+            self.ring();
+        }
     }
 
     fn ring(&self) {

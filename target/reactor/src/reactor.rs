@@ -18,6 +18,7 @@ use crate::backend::{
 };
 use crate::buffers::{RECEIVE_BUFFERS_DEFAULT, Received};
 use crate::clock::{NS_PER_MS, monotonic_ns};
+use crate::file::{FileError, FileId};
 use crate::io::{Io, is_passing};
 use crate::mailbox::{Inboxes, MAIL_PER_TURN_MAX, MailSender};
 use crate::send::SendBatch;
@@ -66,6 +67,13 @@ pub trait Service {
     /// batch is the one that was not out yet.
     fn closed(&mut self, io: &mut Io, socket: SocketId, reason: CloseReason, batch: Option<SendBatch>);
 
+    /// A request of a file is over: called exactly once for each that was not refused. `user` is what it was given.
+    fn file_done(&mut self, _io: &mut Io, _file: FileId, _user: u64, _result: Result<(), FileError>) {}
+
+    /// A file is closed: called exactly once for each, after the last of its requests was reported. The reactor refers to
+    /// nothing of it any more.
+    fn file_closed(&mut self, _io: &mut Io, _file: FileId) {}
+
     /// A message of another thread.
     fn message(&mut self, io: &mut Io, message: Self::Message);
 
@@ -79,7 +87,7 @@ pub trait Service {
     /// The deadline has come. A service that leaves it in the past is called again in the next turn.
     fn tick(&mut self, io: &mut Io);
 
-    /// `false` ends the reactor: all sockets are closed, `closed` is called for each.
+    /// `false` ends the reactor: all sockets and files are closed, `closed` and `file_closed` are called for each.
     fn keep_running(&self) -> bool;
 }
 
@@ -162,7 +170,7 @@ impl<M: Send> Reactor<M> {
     pub fn new(config: ReactorConfig, inboxes: Inboxes<M>) -> Result<Reactor<M>, ReactorError> {
         let (backend, refusal) = Backend::new(config.io, config.receive_buffers)?;
         let core = Core {
-            io: Io::new(backend, config.sockets_max),
+            io: Io::new(backend, config.sockets_max, inboxes.wake()),
             inboxes,
             listeners: Vec::new(),
             completions: Vec::with_capacity(COMPLETIONS_PER_TURN_MAX),
@@ -299,6 +307,10 @@ impl<M> Core<M> {
             listener.armed = true;
             self.io.backend.accept(index, listener.fd.as_fd());
         }
+        self.arm_wake();
+    }
+
+    fn arm_wake(&mut self) {
         if !self.wake_armed {
             self.wake_armed = true;
             self.io.backend.watch_wake(self.inboxes.wake_fd());
@@ -308,13 +320,14 @@ impl<M> Core<M> {
     /// Delivers what is there. Whether anything was.
     fn turn<S: Service<Message = M>>(&mut self, service: &mut S) -> bool {
         let mut active = self.deliver_completions(service);
+        active |= self.io.deliver_from_threads(service);
         active |= self.deliver_mail(service);
         if service.deadline_ms().is_some_and(|deadline_ms| deadline_ms <= self.io.now_ms()) {
             service.tick(&mut self.io);
             active = true;
         }
         self.io.expire_lingering();
-        active |= !self.io.finished.is_empty();
+        active |= !self.io.finished.is_empty() || self.io.files.has_news();
         self.deliver_closed(service);
         active
     }
@@ -333,6 +346,7 @@ impl<M> Core<M> {
                 Operation::Cancel if completion.result.is_err() => self.io.cancel_missed(socket),
                 Operation::Cancel => {}
                 Operation::Wake => self.wake_armed = completion.more,
+                Operation::File => self.io.on_file(service, completion),
             }
         }
         self.completions = completions;
@@ -352,6 +366,7 @@ impl<M> Core<M> {
     }
 
     fn deliver_closed<S: Service>(&mut self, service: &mut S) {
+        self.io.deliver_closed_files(service);
         while let Some(socket) = self.io.finished.pop() {
             let batch = self.io.take_batch(socket);
             if let Some(found) = self.io.sockets.get(socket) {
@@ -429,7 +444,8 @@ impl<M> Core<M> {
     /// time may sleep.
     fn wait_for<S: Service>(&mut self, service: &S, active_ns: u64) -> Result<Wait, ReactorError> {
         let backend = &mut self.io.backend;
-        if !service.keep_running() || backend.has_completions() || !self.io.finished.is_empty() {
+        let news = backend.has_completions() || !self.io.finished.is_empty() || self.io.files.has_news();
+        if !service.keep_running() || news {
             return Ok(Wait::Never);
         }
         if backend.wants_enter() {
@@ -441,7 +457,8 @@ impl<M> Core<M> {
         let spin_until_ns = active_ns.saturating_add(self.spin_ns).min(deadline_ns.unwrap_or(u64::MAX));
         let mut now_ns = self.io.now_ns();
         while now_ns < spin_until_ns {
-            if self.io.backend.has_news().map_err(ReactorError::IoFailed)? || !self.inboxes.all_empty() {
+            let news = !self.inboxes.all_empty() || self.io.files.has_news();
+            if news || self.io.backend.has_news().map_err(ReactorError::IoFailed)? {
                 return Ok(Wait::Never);
             }
             std::hint::spin_loop();
@@ -456,7 +473,7 @@ impl<M> Core<M> {
 
     fn enter(&mut self, wait: Wait) -> Result<(), ReactorError> {
         let sleeps = wait != Wait::Never;
-        if sleeps && !self.inboxes.prepare_sleep() {
+        if sleeps && !self.prepare_sleep() {
             return Ok(());
         }
         let entered = self.io.backend.enter(wait);
@@ -466,16 +483,36 @@ impl<M> Core<M> {
         entered.map_err(ReactorError::IoFailed)
     }
 
-    /// The end: closes everything and tells the service.
+    /// Announces sleep. `false` if another thread has something for this one.
+    fn prepare_sleep(&self) -> bool {
+        if !self.inboxes.prepare_sleep() {
+            return false;
+        }
+        if self.io.files.has_news() {
+            self.inboxes.awake();
+            return false;
+        }
+        true
+    }
+
+    /// The end: closes everything and tells the service. Requests of files are waited for: they cannot be taken back.
     fn stop<S: Service>(&mut self, service: &mut S) -> Result<(), ReactorError> {
         self.io.stopping = true;
         for socket in self.io.sockets.ids() {
             self.io.begin_close(socket, CloseReason::Stopped);
         }
+        for file in self.io.files.ids() {
+            self.io.close_file(file);
+        }
         self.deliver_closed(service);
-        while self.io.sockets.open_count() > 0 {
-            self.io.backend.enter(Wait::AtMost(STOP_WAIT)).map_err(ReactorError::IoFailed)?;
+        while self.io.sockets.open_count() > 0 || self.io.files.open_count() > 0 {
+            self.arm_wake();
+            let wait = if self.prepare_sleep() { Wait::AtMost(STOP_WAIT) } else { Wait::Never };
+            let entered = self.io.backend.enter(wait);
+            self.inboxes.awake();
+            entered.map_err(ReactorError::IoFailed)?;
             self.deliver_completions(service);
+            self.io.deliver_from_threads(service);
             self.deliver_closed(service);
         }
         Ok(())

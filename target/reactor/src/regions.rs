@@ -1,5 +1,5 @@
-//! Regions: ranges of mappings that sends may gather from, by number. A region that is taken away stays mapped until the
-//! last send that reads from it has left.
+//! Regions: ranges of mappings that sends may gather from, and that files are read into and written from, by number. A
+//! region that is taken away stays mapped until the last send and request with it is over.
 
 use crate::mapping::Region;
 
@@ -14,7 +14,7 @@ pub struct RegionId {
 struct Slot {
     region: Option<Region>,
     generation: u32,
-    /// Segments of sends in flight that read from the region.
+    /// Segments of sends in flight that read from the region, and requests of files with it.
     uses: usize,
     retiring: bool,
 }
@@ -81,6 +81,12 @@ impl RegionTable {
             return None;
         }
         slot.region.as_ref()?.pointer(offset, len)
+    }
+
+    /// What keeps an acquired region mapped beyond this table.
+    pub(crate) fn handle(&self, id: RegionId) -> Option<Region> {
+        let slot = self.slots.get(usize::try_from(id.index).ok()?)?;
+        if slot.generation == id.generation { slot.region.clone() } else { None }
     }
 
     fn slot(&mut self, id: RegionId) -> Option<&mut Slot> {

@@ -65,6 +65,11 @@ const FILES: &[&str] = &[
     "writev",
 ];
 
+/// Pools in files and on block devices, which may be made while the target serves: locked, given their space, and read and
+/// written by the thread that opens them. (`openat`, `fstat`, `lseek` and the like are above; what is asked of a device is
+/// below.) Serving them goes through the ring.
+const BACKINGS: &[&str] = &["flock", "pwrite64"];
+
 /// Memory pools: made, grown, given back in parts, put under large pages.
 const POOLS: &[&str] = &["fallocate", "ftruncate", "memfd_create", "mincore"];
 
@@ -92,8 +97,8 @@ const OLDER: &[&str] = &[];
 /// A reactor on io_uring, whose ring was made before.
 const URING: &[&str] = &["io_uring_enter"];
 
-/// A reactor on epoll.
-const EPOLL: &[&str] = &["epoll_ctl", "epoll_pwait", "epoll_pwait2"];
+/// A reactor on epoll, whose threads read and write files.
+const EPOLL: &[&str] = &["epoll_ctl", "epoll_pwait", "epoll_pwait2", "preadv", "pwritev"];
 
 /// Calls that end the process.
 const FATAL: &[&str] = &[
@@ -123,6 +128,9 @@ const FATAL: &[&str] = &[
     "unshare",
     "userfaultfd",
 ];
+
+/// `BLKSSZGET` and `BLKPBSZGET`, ioctl(2): the lengths of a block device's logical and physical blocks.
+const BLOCK_LENGTHS: [u64; 2] = [0x1268, 0x127b];
 
 /// `PROT_EXEC`, mmap(2): memory with it would be code.
 const PROT_EXEC: u64 = 4;
@@ -175,7 +183,7 @@ fn programs(interfaces: &[IoKind]) -> Result<Vec<BpfProgram>, FilterError> {
 }
 
 fn allowed(interfaces: &[IoKind]) -> Vec<Value> {
-    let mut rules: Vec<Value> = [PROCESS, TIME_AND_CHANCE, FILES, POOLS, SOCKETS, OLDER]
+    let mut rules: Vec<Value> = [PROCESS, TIME_AND_CHANCE, FILES, BACKINGS, POOLS, SOCKETS, OLDER]
         .concat()
         .iter()
         .map(|call| any(call))
@@ -193,6 +201,7 @@ fn allowed(interfaces: &[IoKind]) -> Vec<Value> {
     rules.push(masked("clone", 0, CLONE_THREAD, CLONE_THREAD));
     rules.push(equal("socket", 0, AF_UNIX));
     rules.push(equal("prctl", 0, PR_SET_NAME));
+    rules.extend(BLOCK_LENGTHS.map(|request| equal("ioctl", 1, request)));
     rules
 }
 

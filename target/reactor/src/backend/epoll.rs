@@ -145,7 +145,7 @@ impl Poller {
         let found = match operation {
             Operation::Receive => watched.receive.take().is_some(),
             Operation::Send => watched.send.take().is_some(),
-            Operation::Accept | Operation::Cancel | Operation::Wake => false,
+            Operation::Accept | Operation::Cancel | Operation::Wake | Operation::File => false,
         };
         if found {
             self.complete(Token::of(operation, socket), Err(Errno::CANCELED), false);
@@ -229,7 +229,7 @@ impl Poller {
                     self.queue_listener(token.index);
                 }
             }
-            Operation::Receive | Operation::Send | Operation::Cancel => {
+            Operation::Receive | Operation::Send | Operation::Cancel | Operation::File => {
                 let socket = SocketId { index: token.index, generation: token.generation };
                 let Some(watched) = self.watched(socket) else { return };
                 let broken = flags.intersects(EventFlags::ERR | EventFlags::HUP);

@@ -26,7 +26,7 @@ pub(crate) const COMPLETIONS_PER_TURN_MAX: usize = 256;
 /// Bits of a token that hold the index of a socket or listener.
 const INDEX_BITS: u32 = 24;
 
-/// Indices (of sockets, of listeners) stay below this.
+/// Indices (of sockets, of listeners, of requests of files) stay below this.
 pub(crate) const INDEX_MAX: u32 = 1 << INDEX_BITS;
 
 /// By which interface a reactor asks the kernel for I/O.
@@ -63,6 +63,8 @@ pub(crate) enum Operation {
     Cancel,
     /// The watch over the descriptor by which other threads wake this one.
     Wake,
+    /// A step of a request of a file.
+    File,
 }
 
 /// Names a request in its completions: what it was for, and which slot in which of its lives.
@@ -86,6 +88,7 @@ impl Token {
             Operation::Send => 3,
             Operation::Cancel => 4,
             Operation::Wake => 5,
+            Operation::File => 6,
         };
         debug_assert!(self.index < INDEX_MAX, "an index outgrew its bits");
         (operation << 56) | (u64::from(self.index) << 32) | u64::from(self.generation)
@@ -99,6 +102,7 @@ impl Token {
             3 => Operation::Send,
             4 => Operation::Cancel,
             5 => Operation::Wake,
+            6 => Operation::File,
             _ => return None,
         };
         let index = u32::from_le_bytes([i0, i1, i2, 0]);
@@ -189,6 +193,14 @@ impl Backend {
         match self {
             Backend::Uring(ring) => ring.buffers(),
             Backend::Epoll(poller) => poller.buffers(),
+        }
+    }
+
+    /// The ring, which carries out requests of files as well; epoll knows nothing of files.
+    pub(crate) fn ring(&mut self) -> Option<&mut Ring> {
+        match self {
+            Backend::Uring(ring) => Some(ring),
+            Backend::Epoll(_) => None,
         }
     }
 
@@ -336,8 +348,14 @@ mod tests {
 
     #[test]
     fn token_survives_the_kernel() {
-        let operations =
-            [Operation::Accept, Operation::Receive, Operation::Send, Operation::Cancel, Operation::Wake];
+        let operations = [
+            Operation::Accept,
+            Operation::Receive,
+            Operation::Send,
+            Operation::Cancel,
+            Operation::Wake,
+            Operation::File,
+        ];
         for operation in operations {
             for (index, generation) in [(0, 0), (INDEX_MAX - 1, u32::MAX), (77, 3)] {
                 let token = Token { operation, index, generation };

@@ -15,13 +15,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use io_uring::register::Restriction;
-use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, Submitter, cqueue, opcode, squeue};
 use libc::msghdr;
 use rustix::io::Errno;
 
 use super::{COMPLETIONS_PER_TURN_MAX, Completion, Operation, Shots, Token, Wait};
 use crate::buffers::BufferPool;
+use crate::file::{Step, Work};
 use crate::socket::SocketId;
 
 /// Submission slots. More than a turn usually fills; what exceeds it waits in the backlog for the same enter.
@@ -45,7 +46,8 @@ const DRAIN_WAIT: Duration = Duration::from_millis(100);
 /// An io_uring of this thread.
 pub(crate) struct Ring {
     inner: IoUring,
-    /// Submissions that found the queue full, in order. Bounded by the few that each socket and listener can have.
+    /// Submissions that found the queue full, in order. Bounded by the few that each socket and listener, and
+    /// the many that each file can have.
     backlog: VecDeque<squeue::Entry>,
     /// Submissions whose last completion has not been taken yet.
     in_flight: usize,
@@ -139,6 +141,25 @@ impl Ring {
         let entry = opcode::AsyncCancel::new(Token::of(operation, socket).encode()).build();
         // SAFETY: a cancellation points to nothing.
         unsafe { self.push(entry.user_data(Token::of(Operation::Cancel, socket).encode())) };
+    }
+
+    /// Reads, writes or syncs a file as `step` says. Vectors that lie elsewhere than the last time are the rule, so
+    /// nothing is registered for it.
+    ///
+    /// # Safety
+    ///
+    /// The step's vectors and the memory that they name stay valid, and untouched (not written to, for writes), until its
+    /// completion was taken or the ring has been drained; the file stays open as long.
+    pub(crate) unsafe fn file_step(&mut self, token: Token, fd: BorrowedFd<'_>, step: Step) {
+        let fd = Fd(fd.as_raw_fd());
+        let Step { work, vectors, count, offset } = step;
+        let entry = match work {
+            Work::Read => opcode::Readv::new(fd, vectors, count).offset(offset).build(),
+            Work::Write => opcode::Writev::new(fd, vectors, count).offset(offset).build(),
+            Work::Sync => opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build(),
+        };
+        // SAFETY: the caller's promise.
+        unsafe { self.push(entry.user_data(token.encode())) };
     }
 
     /// Queues a submission for the next enter.
@@ -291,6 +312,9 @@ fn restrict_and_enable(submitter: &Submitter<'_>) -> io::Result<()> {
         Restriction::sqe_op(opcode::SendMsg::CODE),
         Restriction::sqe_op(opcode::AsyncCancel::CODE),
         Restriction::sqe_op(opcode::Read::CODE),
+        Restriction::sqe_op(opcode::Readv::CODE),
+        Restriction::sqe_op(opcode::Writev::CODE),
+        Restriction::sqe_op(opcode::Fsync::CODE),
         Restriction::sqe_flags_allowed(squeue::Flags::BUFFER_SELECT.bits()),
     ];
     submitter.register_restrictions(&mut restrictions)?;

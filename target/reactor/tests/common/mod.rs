@@ -7,7 +7,8 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use holdfast_reactor::{
-    CloseReason, Inboxes, Io, MailSender, Reactor, ReactorConfig, Received, SendBatch, Service, SocketId,
+    CloseReason, FileError, FileId, Inboxes, Io, MailSender, Reactor, ReactorConfig, Received, SendBatch,
+    Service, SocketId,
 };
 
 /// Makes a test of each function for each interface to the kernel, which it is given.
@@ -32,6 +33,8 @@ pub(crate) trait Behaviour: Send + 'static {
     fn received(&mut self, _io: &mut Io, _socket: SocketId, _bytes: Received) {}
     fn sent(&mut self, _io: &mut Io, _socket: SocketId, _batch: SendBatch) {}
     fn closed(&mut self, _io: &mut Io, _socket: SocketId, _reason: CloseReason, _batch: Option<SendBatch>) {}
+    fn file_done(&mut self, _io: &mut Io, _file: FileId, _user: u64, _result: Result<(), FileError>) {}
+    fn file_closed(&mut self, _io: &mut Io, _file: FileId) {}
     fn turn(&mut self, _io: &mut Io) {}
     fn deadline_ms(&self) -> Option<u64> {
         None
@@ -83,6 +86,14 @@ impl<B: Behaviour> Service for Harness<B> {
 
     fn closed(&mut self, io: &mut Io, socket: SocketId, reason: CloseReason, batch: Option<SendBatch>) {
         self.behaviour.closed(io, socket, reason, batch);
+    }
+
+    fn file_done(&mut self, io: &mut Io, file: FileId, user: u64, result: Result<(), FileError>) {
+        self.behaviour.file_done(io, file, user, result);
+    }
+
+    fn file_closed(&mut self, io: &mut Io, file: FileId) {
+        self.behaviour.file_closed(io, file);
     }
 
     fn message(&mut self, io: &mut Io, message: Message<B>) {

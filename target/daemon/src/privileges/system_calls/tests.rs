@@ -5,11 +5,12 @@ use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::Command;
 
 use holdfast_reactor::{
-    CloseReason, Inboxes, Io, IoChoice, Mapping, Reactor, ReactorConfig, ReactorError, Received, SendBatch,
-    Service, SocketId,
+    Backing, BackingError, BackingMode, CloseReason, FileError, FileId, Inboxes, Io, IoChoice, Mapping,
+    Reactor, ReactorConfig, ReactorError, Received, SendBatch, Service, SocketId, Space,
 };
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType};
@@ -161,6 +162,123 @@ impl Service for Turns {
     fn keep_running(&self) -> bool {
         self.0 < 2
     }
+}
+
+/// Makes and opens a pool's file when confined already, then writes, syncs and reads it through the reactor.
+struct PoolAtRunTime {
+    path: PathBuf,
+    arena: Mapping,
+    steps: u64,
+    closed: bool,
+}
+
+impl PoolAtRunTime {
+    fn begin(&mut self, io: &mut Io) {
+        let mode = BackingMode::Create { len_bytes: 1 << 20, space: Space::Reserved };
+        let made = Backing::open(&self.path, mode).unwrap();
+        made.write_at(0, &[1; 8192]).unwrap();
+        made.flush().unwrap();
+        let in_use = Backing::open(&self.path, BackingMode::ReadWrite).unwrap_err();
+        let me = format!("process {}", std::process::id());
+        assert!(matches!(in_use, BackingError::InUse { .. }) && in_use.to_string().contains(&me), "{in_use}");
+        drop(made);
+        let opened = Backing::open(&self.path, BackingMode::ReadWrite).unwrap();
+        let mut found = [0; 8192];
+        opened.read_at(0, &mut found).unwrap();
+        assert_eq!(found, [1; 8192]);
+        let file = io.add_file(opened.into()).unwrap();
+        self.next(io, file);
+    }
+
+    fn next(&mut self, io: &mut Io, file: FileId) {
+        self.steps += 1;
+        match self.steps {
+            1 => {
+                self.arena.slice_mut(0, 4096).unwrap().fill(2);
+                let region = io.register_region(self.arena.region());
+                io.file_write(file, 1, 4096, region, [(0, 4096)]).unwrap();
+            }
+            2 => io.file_sync(file, 2).unwrap(),
+            3 => {
+                let region = io.register_region(self.arena.region());
+                io.file_read(file, 3, 0, region, [(8192, 4096), (0, 4096)]).unwrap();
+            }
+            _ => io.close_file(file),
+        }
+    }
+}
+
+impl Service for PoolAtRunTime {
+    type Message = ();
+
+    fn accepted(&mut self, _: &mut Io, _: u32, _: SocketId, _: SocketAddr, _: SocketAddr) {}
+    fn received(&mut self, _: &mut Io, _: SocketId, _: Received) {}
+    fn sent(&mut self, _: &mut Io, _: SocketId, _: SendBatch) {}
+    fn closed(&mut self, _: &mut Io, _: SocketId, _: CloseReason, _: Option<SendBatch>) {}
+    fn message(&mut self, _: &mut Io, (): ()) {}
+    fn turn(&mut self, _: &mut Io) {}
+    fn file_done(&mut self, io: &mut Io, file: FileId, user: u64, result: Result<(), FileError>) {
+        assert_eq!((user, result), (self.steps, Ok(())));
+        self.next(io, file);
+    }
+    fn file_closed(&mut self, _: &mut Io, _: FileId) {
+        self.closed = true;
+    }
+    fn deadline_ms(&self) -> Option<u64> {
+        (self.steps == 0).then_some(0)
+    }
+    fn tick(&mut self, io: &mut Io) {
+        self.begin(io);
+    }
+    fn keep_running(&self) -> bool {
+        !self.closed
+    }
+}
+
+fn serve_a_new_pool_confined(io: IoChoice, interface: IoKind) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = ReactorConfig { io, ..ReactorConfig::default() };
+    let reactor = Reactor::new(config, Inboxes::new().unwrap()).unwrap();
+    let mut service = PoolAtRunTime {
+        path: folder.path().join("pool"),
+        arena: Mapping::create("arena", 1 << 20).unwrap(),
+        steps: 0,
+        closed: false,
+    };
+    confine_all_threads(&[interface]).unwrap();
+    reactor.run(&mut service).unwrap();
+    assert_eq!(service.arena.slice(0, 4096).unwrap(), [2; 4096]);
+    assert_eq!(service.arena.slice(8192, 4096).unwrap(), [1; 4096]);
+    std::fs::remove_file(service.path).unwrap();
+}
+
+#[test]
+fn a_pool_made_at_run_time_is_served_through_a_ring() {
+    if let Some(signal) = in_a_child("a_pool_made_at_run_time_is_served_through_a_ring") {
+        return assert_eq!(signal, None);
+    }
+    serve_a_new_pool_confined(IoChoice::Uring, IoKind::Uring);
+}
+
+#[test]
+fn a_pool_made_at_run_time_is_served_without_a_ring() {
+    if let Some(signal) = in_a_child("a_pool_made_at_run_time_is_served_without_a_ring") {
+        return assert_eq!(signal, None);
+    }
+    serve_a_new_pool_confined(IoChoice::Epoll, IoKind::Epoll);
+}
+
+#[test]
+fn a_device_is_asked_for_its_block_lengths_and_for_nothing_else() {
+    if let Some(signal) = in_a_child("a_device_is_asked_for_its_block_lengths_and_for_nothing_else") {
+        return assert_eq!(signal, None);
+    }
+    let file = tempfile::tempfile().unwrap();
+    confine_all_threads(&[IoKind::Uring]).unwrap();
+    // This is no device: the file system says so, not the filter.
+    assert_eq!(rustix::fs::ioctl_blksszget(&file), Err(Errno::NOTTY));
+    assert_eq!(rustix::fs::ioctl_blkpbszget(&file), Err(Errno::NOTTY));
+    assert_eq!(rustix::io::ioctl_fionread(&file), Err(Errno::PERM));
 }
 
 /// What becomes of a reactor that uses `io` under the filter for `interfaces`.
