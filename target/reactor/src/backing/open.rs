@@ -9,7 +9,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, SeekFrom, Stat, StatxFlags, major, minor,
+    AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags, SeekFrom, Stat, StatxFlags, major,
+    minor,
 };
 use rustix::io::Errno;
 
@@ -26,12 +27,12 @@ pub(super) fn open(path: &Path, mode: BackingMode) -> Result<(OwnedFd, BackingIn
         return open_existing(path, mode);
     };
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::DIRECT | OFlags::CLOEXEC;
-    let fd = match rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
+    let fd = match rustix::fs::openat(CWD, path, flags, Mode::RUSR | Mode::WUSR) {
         Ok(fd) => fd,
         Err(Errno::EXIST) => return Err(BackingError::Exists { path: path.to_owned() }),
         Err(Errno::INVAL) => {
             // The file was made before its file system found that it cannot do what was asked for.
-            let _ = rustix::fs::unlink(path);
+            let _ = rustix::fs::unlinkat(CWD, path, AtFlags::empty());
             return Err(BackingError::NoDirectIo { path: path.to_owned() });
         }
         Err(error) => return Err(failed(path, "made", error)),
@@ -41,7 +42,7 @@ pub(super) fn open(path: &Path, mode: BackingMode) -> Result<(OwnedFd, BackingIn
         Ok(info) => Ok((fd, info)),
         Err(error) => {
             // Ours, made just now: nothing of it stays behind a refusal.
-            let _ = rustix::fs::unlink(path);
+            let _ = rustix::fs::unlinkat(CWD, path, AtFlags::empty());
             Err(error)
         }
     }
@@ -49,12 +50,13 @@ pub(super) fn open(path: &Path, mode: BackingMode) -> Result<(OwnedFd, BackingIn
 
 fn open_existing(path: &Path, mode: BackingMode) -> Result<(OwnedFd, BackingInfo), BackingError> {
     // Looked at first: opening a pipe would wait, opening a tape would rewind it.
-    let seen = rustix::fs::stat(path).map_err(|error| failed(path, "found", error))?;
+    let seen =
+        rustix::fs::statat(CWD, path, AtFlags::empty()).map_err(|error| failed(path, "found", error))?;
     let kind = kind_of(path, &seen)?;
     let access = if mode == BackingMode::ReadOnly { OFlags::RDONLY } else { OFlags::RDWR };
     let claim = if kind == BackingKind::BlockDevice { OFlags::EXCL } else { OFlags::empty() };
     let flags = access | claim | OFlags::DIRECT | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match error {
+    let fd = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|error| match error {
         Errno::BUSY => BackingError::InUse { path: path.to_owned(), holder: Holder::find(&seen) },
         Errno::INVAL => BackingError::NoDirectIo { path: path.to_owned() },
         error => failed(path, "opened", error),
@@ -97,7 +99,7 @@ fn fill(path: &Path, fd: &OwnedFd, len_bytes: u64, space: Space) -> Result<(), B
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    rustix::fs::openat(CWD, folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .and_then(rustix::fs::fsync)
         .map_err(|error| failed(path, "made durable in its folder", error))
 }
