@@ -33,7 +33,8 @@ const MAY_IMPORT: [(&str, &[&str]); 15] = [
         ],
     ),
     ("holdfast-control-plane", &["holdfast-contract"]),
-    ("holdfast-cli", &[]),
+    // For the offline check of pools alone.
+    ("holdfast-cli", &["holdfast-store"]),
     // Speaks the protocol in its own words, so that a mistake of the target's is not mirrored in its tests.
     ("holdfast-testkit", &[]),
     ("holdfast-bare-loop", &["holdfast-testkit"]),
@@ -43,10 +44,12 @@ const MAY_IMPORT: [(&str, &[&str]); 15] = [
 ];
 
 /// What a crate's tests may import besides: the real store under a layer that only knows its interface, and a host.
-const TESTS_MAY_IMPORT: [(&str, &[&str]); 3] = [
+const TESTS_MAY_IMPORT: [(&str, &[&str]); 4] = [
     ("holdfast-block", &["holdfast-store"]),
     ("holdfast-nvme", &["holdfast-store"]),
     ("holdfast-daemon", &["holdfast-testkit"]),
+    // To make pools by hand.
+    ("holdfast-cli", &["holdfast-block"]),
 ];
 
 /// Libraries that are somebody's own door to the outside.

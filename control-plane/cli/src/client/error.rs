@@ -47,6 +47,9 @@ pub(crate) enum ClientError {
     /// HOLDFAST_API holds no address.
     #[error("HOLDFAST_API: {0}")]
     Environment(#[from] super::request::ApiUrlError),
+    /// A pool on this machine is damaged, or could not be checked.
+    #[error(transparent)]
+    PoolCheck(#[from] crate::commands::PoolCheckError),
     /// Our own output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -63,10 +66,11 @@ impl ClientError {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// 2 for wrong usage, 1 for everything else.
+    /// 2 for wrong usage and for a check that could not be done, 1 for everything else.
     pub(crate) fn exit_status(&self) -> u8 {
         match self {
             Self::Environment(_) => 2,
+            Self::PoolCheck(error) => error.exit_status(),
             Self::Unreachable { .. }
             | Self::Refused { .. }
             | Self::NotUnderstood { .. }

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
 use super::Run;
+use super::pool_check::{self, CheckArgs};
 use super::session::{Session, body, path};
 use crate::client::{ClientError, Method, Purpose};
 use crate::output::Column;
@@ -74,6 +75,15 @@ Examples:
         /// The pool; none of its volumes may be mapped
         name: String,
     },
+    /// Look for damage in a pool that nobody serves, by its path on this machine; changes nothing
+    #[command(after_help = "\
+Exit status: 0 nothing is wrong; 1 damage was found; 2 wrong usage, no pool there, or not readable.
+
+Examples:
+  holdfast pool check /srv/holdfast/data.pool
+  holdfast pool check /dev/disk/by-id/nvme-example --data
+  holdfast pool check data.pool --data --output json")]
+    Check(CheckArgs),
     /// Delete a pool and, unless it was imported, its file; one with volumes is refused
     #[command(after_help = "Example:\n  holdfast pool delete fast")]
     Delete {
@@ -154,6 +164,7 @@ impl Run for PoolCommand {
             }
             Self::Show { name } => session
                 .show(&Purpose::new("pool show", format!("show pool {name}")), &path(&["pools", &name])),
+            Self::Check(args) => pool_check::run(args, session.format, &mut session.out),
             Self::Delete { name } => session.delete(
                 &Purpose::new("pool delete", format!("delete pool {name}")),
                 &path(&["pools", &name]),

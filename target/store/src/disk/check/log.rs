@@ -84,7 +84,7 @@ pub(super) fn replay(
 ) -> (Log, JournalSummary) {
     let ring = Ring::read(check, superblock);
     let mut summary = JournalSummary {
-        closed: superblock.clean,
+        closed: false,
         start: superblock.journal_start,
         end: superblock.journal_start.saturating_sub(1),
         durable_through: ring.durable_through,
@@ -94,10 +94,10 @@ pub(super) fn replay(
         cells_not_chosen: 0,
     };
     ring.find_end(check, &mut summary);
-    if superblock.clean && summary.blocks > 0 {
-        let what =
-            format!("blocks {} to {} were written after the pool was closed", summary.start, summary.end);
-        check.findings.add(Structure::Journal, Problem::JournalAfterClose, None, what);
+    summary.closed = superblock.clean && summary.blocks == 0;
+    if !summary.closed {
+        let what = format!("{} blocks of the journal are to be replayed", summary.blocks);
+        check.findings.add(Structure::Journal, Problem::NotClosed, None, what);
     }
     let mut replay = Replay { tables, log: Log::default(), orphans: HashMap::new(), summary };
     for number in replay.summary.start..=replay.summary.end {
@@ -112,6 +112,8 @@ pub(super) fn replay(
 /// Which blocks are at their places.
 struct Ring {
     start: u64,
+    /// The checkpoint's.
+    generation: u64,
     /// By place; 0: none that counts.
     numbers: Vec<u64>,
     durable_through: u64,
@@ -120,7 +122,8 @@ struct Ring {
 impl Ring {
     fn read(check: &mut Check<'_>, superblock: &Superblock) -> Ring {
         let (start, places) = (superblock.journal_start, check.layout.journal_slots());
-        let mut ring = Ring { start, numbers: Vec::new(), durable_through: superblock.durable_through };
+        let Superblock { generation, durable_through, .. } = *superblock;
+        let mut ring = Ring { start, generation, numbers: Vec::new(), durable_through };
         for place in 0..places {
             if place % PLACES_PER_PROGRESS == 0 {
                 (check.progress)(CheckProgress { step: CheckStep::Journal, done: place, total: places });
@@ -163,6 +166,10 @@ impl Ring {
             let what = format!("block {} lies at the place of others", stamp.number);
             check.findings.add(Structure::Journal, Problem::JournalMisplaced, Some(slot), what);
             return None;
+        }
+        if stamp.generation > self.generation {
+            let what = format!("block {} was written after checkpoint {}", stamp.number, stamp.generation);
+            check.findings.add(Structure::Journal, Problem::SuperblockLost, Some(slot), what);
         }
         self.durable_through = self.durable_through.max(stamp.durable_through);
         Some(stamp.number)

@@ -1,5 +1,7 @@
 //! What a check finds, for people and programs.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::super::format::SuperblockError;
@@ -84,7 +86,7 @@ pub struct PoolSummary {
 /// The journal, and what a recovery would make of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct JournalSummary {
-    /// The pool was closed well: there is nothing to replay.
+    /// The pool was closed well, and there is nothing to replay.
     pub closed: bool,
     /// The first block that the map does not hold.
     pub start: u64,
@@ -162,6 +164,21 @@ pub enum Structure {
     Journal,
 }
 
+impl fmt::Display for Structure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Structure::Superblock => "superblock",
+            Structure::Directory => "directory",
+            Structure::VolumeTable => "volume table",
+            Structure::WriterTable => "writer table",
+            Structure::MapPage => "map page",
+            Structure::Cell => "cell",
+            Structure::Data => "data",
+            Structure::Journal => "journal",
+        })
+    }
+}
+
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -216,8 +233,8 @@ pub enum Problem {
     JournalUnreadable,
     /// A journal block lies where another belongs.
     JournalMisplaced,
-    /// A journal block of a pool that was closed.
-    JournalAfterClose,
+    /// A journal block was written after a checkpoint of which neither superblock knows.
+    SuperblockLost,
 }
 
 impl Problem {
@@ -247,7 +264,7 @@ impl Problem {
             | Problem::JournalBlockMissing
             | Problem::JournalBlockImpossible
             | Problem::JournalBehindEnd
-            | Problem::JournalAfterClose => Severity::Fatal,
+            | Problem::SuperblockLost => Severity::Fatal,
         }
     }
 
@@ -287,7 +304,7 @@ impl Problem {
             Problem::JournalBlockMissing
             | Problem::JournalBlockImpossible
             | Problem::JournalBehindEnd
-            | Problem::JournalAfterClose => {
+            | Problem::SuperblockLost => {
                 "Writes that were acknowledged and flushed are gone. Copy the device as it is, then restore from a backup."
             }
         }

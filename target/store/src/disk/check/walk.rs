@@ -10,12 +10,13 @@ use super::report::{Extent, Problem, Structure, VolumeSummary};
 use super::tables::{Tables, of_time};
 use super::{Check, CheckProgress, CheckStep};
 
-/// Looks at all volumes.
+/// Looks at all volumes. The counts of those of a pool that was closed must be those of their maps.
 pub(super) fn walk(
     check: &mut Check<'_>,
     superblock: &Superblock,
     tables: &Tables,
     log: &Log,
+    closed: bool,
 ) -> Vec<VolumeSummary> {
     let cells_total = tables.volumes.iter().flatten().map(|volume| volume.cells_live).sum();
     let mut data = DataBatch::new();
@@ -45,7 +46,7 @@ pub(super) fn walk(
             },
         };
         walk.all();
-        if superblock.clean {
+        if closed {
             walk.compare_counts();
         }
         summaries.push(walk.summary);
