@@ -1,5 +1,7 @@
 //! Facts about the format: what is written is read again, what is damaged is refused, and no bytes are a panic.
 
+mod offsets;
+
 use holdfast_block::{HostId, PoolId, VolumeId};
 use holdfast_pi::{GuardKind, PiFormat, PiType};
 use proptest::prelude::*;
