@@ -8,6 +8,7 @@
 //! | `output` | tables and JSON |
 //!
 //! Exit status: 0 done; 1 refused, failed or not reachable, with the reason on standard error; 2 wrong usage.
+//! (`holdfast pool check`: 1 damage was found; 2 wrong usage, or no pool that can be read.)
 
 mod client;
 mod commands;

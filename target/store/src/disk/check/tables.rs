@@ -17,6 +17,8 @@ pub(super) struct Tables {
     /// Places whose entry cannot be known.
     pub(super) unknown: Vec<bool>,
     hosts: Vec<Option<HostId>>,
+    /// Pages of writers that cannot be known.
+    hosts_unknown: Vec<bool>,
 }
 
 impl Tables {
@@ -26,12 +28,14 @@ impl Tables {
             volumes: vec![None; VOLUME_PLACES],
             unknown: vec![false; VOLUME_PLACES],
             hosts: vec![None; WRITER_PLACES],
+            hosts_unknown: vec![false; WRITER_PAGES],
         };
         let of_directory = PageHeader::of_table(PageKind::Directory, 0, superblock.generation);
         let directory = match read_copies(check, Structure::Directory, superblock.directory, &of_directory) {
             Copies::None => return tables,
             Copies::Lost => {
                 tables.unknown.fill(true);
+                tables.hosts_unknown.fill(true);
                 return tables;
             }
             Copies::Page(page) => page,
@@ -45,9 +49,8 @@ impl Tables {
             } else if entry < VOLUME_PAGES + WRITER_PAGES {
                 let index = index - VOLUME_PAGES as u64;
                 let header = PageHeader::of_table(PageKind::Writers, index, superblock.generation);
-                if let Copies::Page(page) = read_copies(check, Structure::WriterTable, copies, &header) {
-                    tables.take_writers(entry - VOLUME_PAGES, &page);
-                }
+                let page = read_copies(check, Structure::WriterTable, copies, &header);
+                tables.take_writers(entry - VOLUME_PAGES, &page);
             }
         }
         tables
@@ -89,7 +92,15 @@ impl Tables {
         }
     }
 
-    fn take_writers(&mut self, page_index: usize, page: &Page) {
+    fn take_writers(&mut self, page_index: usize, copies: &Copies) {
+        let page = match copies {
+            Copies::None => return,
+            Copies::Page(page) => page,
+            Copies::Lost => {
+                self.hosts_unknown.get_mut(page_index).into_iter().for_each(|unknown| *unknown = true);
+                return;
+            }
+        };
         let places = self.hosts.iter_mut().skip(page_index * WRITERS_PER_PAGE);
         for (host, place) in places.zip(0..WRITERS_PER_PAGE) {
             *host = HostId::new(writer(page, place));
@@ -120,9 +131,11 @@ impl Tables {
         self.hosts.get_mut(usize::from(index)).into_iter().for_each(|place| *place = Some(host));
     }
 
-    /// Whether a writer's index means a host.
+    /// Whether a writer's index means a host, or may do so: what was lost accuses nobody.
     pub(super) fn knows_writer(&self, index: u16) -> bool {
-        self.hosts.get(usize::from(index)).is_some_and(Option::is_some)
+        let index = usize::from(index);
+        let lost = self.hosts_unknown.get(index / WRITERS_PER_PAGE).is_some_and(|unknown| *unknown);
+        lost || self.hosts.get(index).is_some_and(Option::is_some)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Facts about the check: a right pool is right, and whatever is changed is named.
 
+mod hostile;
 mod pool;
 
 use holdfast_block::VolumeId;
@@ -235,53 +236,66 @@ fn blocks_beyond_the_end_are_named() {
 
 #[test]
 fn pages_of_others_and_of_the_future_are_damage() {
-    let mut pool = Pool::with_volumes();
-    let mut entry = pool.volumes[&17];
-    entry.root = pool.volumes[&0].root;
-    pool.volumes.insert(17, entry);
-    let slot = pool.page_slot("volumes copy");
-    for slot in [slot - 1, slot] {
-        set_volume(pool.page_mut(slot), 2, Some(&entry));
-    }
-    assert!(pool.check().is_damaged(), "the table's checksum is another");
+    let with = |name, offset: usize, value| {
+        let mut pool = Pool::with_volumes();
+        pool.tamper = Some((name, Box::new(move |page| page[offset] = value)));
+        pool.commit();
+        more_than_notes(&pool.check())
+    };
+    assert_eq!(with("large root", 6, 2), [Problem::PageDamaged], "level");
+    assert_eq!(with("large root", 8, 1), [Problem::PageDamaged], "volume");
+    assert_eq!(with("large root", 16, 1), [Problem::PageDamaged], "index");
+    assert_eq!(with("large root", 24, 99), [Problem::PageDamaged], "generation");
+    assert_eq!(with("large root", 24, 1), [], "an older one");
+    assert_eq!(with("writers", 5, 2), [Problem::CopyDamaged, Problem::CopyDamaged, Problem::CopiesLost]);
+    assert_eq!(with("volumes", 32 + 104, 7), [Problem::VolumeImpossible]);
+}
 
+#[test]
+fn bad_pointers_condemn_what_is_below_them_alone() {
+    let with = |pointer: PagePointer| {
+        let mut pool = Pool::with_volumes();
+        pool.tamper = Some(("large root", Box::new(move |page| set_pointer(page, 1, pointer))));
+        pool.commit();
+        found(&pool.check())
+    };
+    let lost = |problem| [(Structure::MapPage, problem, Some(127), Some(127))];
+    assert_eq!(with(PagePointer { slot: 5, checksum: 0 }), lost(Problem::PointerImpossible));
+    assert_eq!(with(PagePointer { slot: u64::MAX, checksum: 0 }), lost(Problem::PointerImpossible));
+    assert_eq!(with(PagePointer { slot: 2000, checksum: 0 }), lost(Problem::PageDamaged));
+    let taken = Pool::with_volumes().superblock.layout.data_first();
+    assert_eq!(with(PagePointer { slot: taken + 1, checksum: 0 })[..1], lost(Problem::PageDamaged));
+}
+
+#[test]
+fn volume_that_is_there_twice_is_fatal() {
     let mut pool = Pool::with_volumes();
-    pool.superblock.generation -= 1;
-    pool.write_superblocks();
-    assert!(problems(&pool.check()).contains(&Problem::CopiesLost));
+    let entry = pool.volumes[&0];
+    pool.volumes.insert(
+        20,
+        VolumeEntry { root: PagePointer::NONE, height: 0, cells_live: 0, blocks_live: 0, ..entry },
+    );
+    pool.commit();
+    assert_eq!(more_than_notes(&pool.check()), [Problem::VolumeImpossible]);
 }
 
 #[test]
 fn counts_that_are_not_the_maps_are_a_warning() {
     let mut pool = Pool::with_volumes();
-    let bytes = pool.image(0, 1).bytes().to_vec();
-    let mut twice = pool.volumes[&0];
-    twice.cells_live += 1;
-    twice.blocks_live += 1;
-    let table: Vec<u64> = pool
-        .pages
-        .iter()
-        .filter(|(name, _)| name.starts_with("volumes"))
-        .map(|(_, slot)| *slot)
-        .take(2)
-        .collect();
-    let mut page = *pool.page_mut(table[0]);
-    set_volume(&mut page, 0, Some(&twice));
-    let mut directories = Vec::new();
-    for slot in table {
-        *pool.page_mut(slot) = page;
-        let pointer = PagePointer { slot, checksum: page_checksum(&page) };
-        directories.push(pointer);
-    }
-    for (name, place) in [("directory", 0), ("directory copy", 1)] {
-        let slot = pool.page_slot(name);
-        set_directory_entry(pool.page_mut(slot), 0, [directories[0], directories[1]]);
-        let checksum = page_checksum(pool.page_mut(slot));
-        pool.superblock.directory[place] = PagePointer { slot, checksum };
-    }
-    pool.write_superblocks();
+    pool.tamper = Some((
+        "volumes",
+        Box::new(|page| {
+            // On the second page of the table there is none.
+            let Some(mut entry) = volume(page, 0).unwrap() else { return };
+            entry.cells_live += 1;
+            entry.blocks_live += 1;
+            set_volume(page, 0, Some(&entry));
+        }),
+    ));
+    pool.commit();
     assert_eq!(found(&pool.check()), [(Structure::VolumeTable, Problem::CountsDiffer, Some(0), Some(1000))]);
-    assert!(!bytes.is_empty());
+    pool.leave_open();
+    assert_eq!(found(&pool.check()), [], "counts of an open pool are those of some moment");
 }
 
 #[test]
