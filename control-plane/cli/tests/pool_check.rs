@@ -149,7 +149,7 @@ fn what_is_no_pool_is_refused_with_2() {
         assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), ""));
         assert!(text(&output.stderr).contains(why), "{}", text(&output.stderr));
     };
-    refused(&folder.file(b"no pool at all"), "neither copy of the superblock can be read");
+    refused(&folder.file(b"no pool at all"), "there is no Holdfast pool here");
     refused(&folder.file(&vec![0; 1 << 20]), "there is no Holdfast pool here");
     refused(folder.0.path(), "is neither a file nor a block device");
     refused(&folder.0.path().join("missing"), "cannot read");

@@ -20,6 +20,9 @@ pub(super) fn read(
 ) -> Result<Option<Superblock>, CheckError> {
     let [first_slot, second_slot] = Superblock::SLOTS;
     let copies = [(0, read_copy(device, 0, first_slot)), (1, read_copy(device, 1, second_slot))];
+    if device.len() < SLOT_LEN as u64 {
+        return Err(CheckError::NotAPool);
+    }
     looked_at.superblocks = 2;
     refuse(&copies)?;
     let right = |copy: &Copy| match copy {

@@ -70,7 +70,7 @@ fn what_is_no_pool_is_refused() {
     pool.medium.bad_slots = vec![0, SECOND_SUPERBLOCK];
     assert_eq!(refused(&pool), CheckError::Device(DiskError::Io));
     pool.medium.bytes.truncate(100);
-    assert_eq!(refused(&pool), CheckError::Device(DiskError::Io));
+    assert_eq!(refused(&pool), CheckError::NotAPool);
 
     let mut pool = Pool::empty();
     pool.superblock.features.incompatible = 2;
