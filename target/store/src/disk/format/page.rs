@@ -56,10 +56,19 @@ impl PagePointer {
     /// No page.
     pub const NONE: PagePointer = PagePointer { slot: 0, checksum: 0 };
 
+    /// In inner pages: what was there was damaged, and every cell under it is lost. No page is ever in this slot.
+    pub const LOST: PagePointer = PagePointer { slot: 1, checksum: 0 };
+
     /// Whether there is no page.
     #[inline]
     pub fn is_none(self) -> bool {
         self.slot == 0
+    }
+
+    /// Whether what was there is lost.
+    #[inline]
+    pub fn is_lost(self) -> bool {
+        self == PagePointer::LOST
     }
 }
 

@@ -139,7 +139,7 @@ pub struct VolumeEntry {
     pub root: PagePointer,
     /// Cells that are no holes.
     pub cells_live: u64,
-    /// Blocks that are no holes.
+    /// Blocks of these cells, holes among them included, as far as they are within the volume.
     pub blocks_live: u64,
 }
 

@@ -263,6 +263,7 @@ fn bad_pointers_condemn_what_is_below_them_alone() {
     assert_eq!(with(PagePointer { slot: 5, checksum: 0 }), lost(Problem::PointerImpossible));
     assert_eq!(with(PagePointer { slot: u64::MAX, checksum: 0 }), lost(Problem::PointerImpossible));
     assert_eq!(with(PagePointer { slot: 2000, checksum: 0 }), lost(Problem::PageDamaged));
+    assert_eq!(with(PagePointer::LOST), lost(Problem::MarkedLost));
     let taken = Pool::with_volumes().superblock.layout.data_first();
     assert_eq!(with(PagePointer { slot: taken + 1, checksum: 0 })[..1], lost(Problem::PageDamaged));
 }
