@@ -80,6 +80,12 @@ pub enum PoolError {
     /// No such pool.
     #[error("no pool {0}")]
     NoPool(PoolId),
+    /// The pool's device has failed, and nothing is written to it any more.
+    #[error("pool {0} has failed: its device could not write")]
+    Failed(PoolId),
+    /// A name of more than 64 bytes, or with control characters.
+    #[error("the volume's name cannot be kept")]
+    VolumeName,
     /// The pool holds volumes, or is still letting go of them.
     #[error("pool {0} is in use")]
     InUse(PoolId),

@@ -15,9 +15,13 @@
 
 pub mod disk;
 mod error;
+mod kind;
 mod memory;
 mod stores;
 
+pub use disk::{
+    DiskConfig, DiskLimits, DiskPool, Failure, Health, OpenPoolError, OpeningProgress, find_pool,
+};
 pub use error::{Damage, PoolError};
 pub use memory::{
     IN_FLIGHT_BYTES_DEFAULT, MemoryPool, POOL_BYTES_MAX, POOL_BYTES_MIN, PoolConfig, PoolMemory, PoolUsage,

@@ -8,8 +8,11 @@ use holdfast_block::{
     Usage, VolumeId,
 };
 
+use crate::disk::DiskPool;
+use crate::disk::io::{DiskDone, DiskOp};
+use crate::kind::{Kind, begin, volume_of};
 use crate::memory::VolumeIndex;
-use crate::{MemoryPool, PoolError, PoolMemory, VolumeSpec, VolumeState};
+use crate::{MemoryPool, PoolError, PoolMemory, PoolUsage, VolumeSpec, VolumeState};
 
 /// Bytes of blocks that are asked for before the operations on them are carried out: well within a second-level
 /// cache, since more would push out what came first.
@@ -44,7 +47,7 @@ pub struct Stores<M> {
 #[derive(Debug)]
 struct Placed<M> {
     region: u16,
-    pool: MemoryPool<M>,
+    pool: Kind<M>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,16 +76,25 @@ impl<M: PoolMemory> Stores<M> {
         }
     }
 
-    /// Takes a pool in. `region` is what [`Location`]s in it will say.
+    /// Takes a pool in memory in. `region` is what [`Location`]s in it will say.
     ///
     /// # Errors
     ///
     /// [`PoolError::PoolExists`], [`PoolError::VolumeExists`]: the identifiers are in use here already.
     pub fn add_pool(&mut self, region: u16, pool: MemoryPool<M>) -> Result<(), PoolError> {
-        if self.pool(pool.id()).is_some() {
+        self.add(region, Kind::Memory(Box::new(pool)))
+    }
+
+    /// Takes a pool on a device in; `region` is that of its arena. Errors as of [`Self::add_pool`].
+    pub fn add_disk_pool(&mut self, region: u16, pool: DiskPool<M>) -> Result<(), PoolError> {
+        self.add(region, Kind::Disk(Box::new(pool)))
+    }
+
+    fn add(&mut self, region: u16, pool: Kind<M>) -> Result<(), PoolError> {
+        if self.pools.iter().any(|placed| placed.pool.id() == pool.id()) {
             return Err(PoolError::PoolExists(pool.id()));
         }
-        if let Some((twice, _)) = pool.places().find(|(id, _)| self.place(*id).is_some()) {
+        if let Some((twice, _)) = pool.places().into_iter().find(|(id, _)| self.place(*id).is_some()) {
             return Err(PoolError::VolumeExists(twice));
         }
         self.pools.push(Placed { region, pool });
@@ -90,58 +102,133 @@ impl<M: PoolMemory> Stores<M> {
         Ok(())
     }
 
-    /// Takes a pool out.
+    /// Takes a pool in memory out.
     ///
     /// # Errors
     ///
     /// [`PoolError::NoPool`]; [`PoolError::InUse`] while it holds volumes, or is still freeing a deleted one.
     pub fn remove_pool(&mut self, id: PoolId) -> Result<MemoryPool<M>, PoolError> {
-        let position = self.pools.iter().position(|placed| placed.pool.id() == id);
-        let position = position.ok_or(PoolError::NoPool(id))?;
-        if self.pools.get(position).is_some_and(|placed| !placed.pool.is_unused()) {
+        let unused = self.pool(id).ok_or(PoolError::NoPool(id))?.is_unused();
+        if !unused {
             return Err(PoolError::InUse(id));
         }
+        match self.remove(id) {
+            Some(Kind::Memory(pool)) => Ok(*pool),
+            Some(Kind::Disk(_)) | None => Err(PoolError::NoPool(id)),
+        }
+    }
+
+    /// Takes a pool on a device out, with the volumes that it holds. It should be closed before ([`DiskPool::close`]).
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::NoPool`]; [`PoolError::InUse`] while something is under way.
+    pub fn remove_disk_pool(&mut self, id: PoolId) -> Result<DiskPool<M>, PoolError> {
+        let idle = self.disk_pool(id).ok_or(PoolError::NoPool(id))?.is_idle();
+        if !idle {
+            return Err(PoolError::InUse(id));
+        }
+        match self.remove(id) {
+            Some(Kind::Disk(pool)) => Ok(*pool),
+            Some(Kind::Memory(_)) | None => Err(PoolError::NoPool(id)),
+        }
+    }
+
+    fn remove(&mut self, id: PoolId) -> Option<Kind<M>> {
+        let position = self.pools.iter().position(|placed| placed.pool.id() == id)?;
         let mut placed = self.pools.remove(position);
         while let Some(done) = placed.pool.take_finished() {
             self.done.push_back(done);
         }
         self.reindex();
-        Ok(placed.pool)
+        Some(placed.pool)
     }
 
-    /// One of the pools.
+    /// One of the pools in memory.
     pub fn pool(&self, id: PoolId) -> Option<&MemoryPool<M>> {
-        self.pools.iter().map(|placed| &placed.pool).find(|pool| pool.id() == id)
+        self.kinds().filter_map(Kind::memory).find(|pool| pool.id() == id)
     }
 
-    /// All pools.
+    /// All pools in memory.
     pub fn pools(&self) -> impl Iterator<Item = &MemoryPool<M>> {
+        self.kinds().filter_map(Kind::memory)
+    }
+
+    /// One of the pools on devices.
+    pub fn disk_pool(&self, id: PoolId) -> Option<&DiskPool<M>> {
+        self.kinds().filter_map(Kind::disk).find(|pool| pool.id() == id)
+    }
+
+    /// The same, to be closed.
+    pub fn disk_pool_mut(&mut self, id: PoolId) -> Option<&mut DiskPool<M>> {
+        let mut pools = self.pools.iter_mut().filter_map(|placed| placed.pool.disk_mut());
+        pools.find(|pool| pool.id() == id)
+    }
+
+    /// All pools on devices.
+    pub fn disk_pools(&self) -> impl Iterator<Item = &DiskPool<M>> {
+        self.kinds().filter_map(Kind::disk)
+    }
+
+    /// How full each pool is.
+    pub fn usages(&self) -> impl Iterator<Item = (PoolId, PoolUsage)> {
+        self.kinds().map(|pool| (pool.id(), pool.usage()))
+    }
+
+    fn kinds(&self) -> impl Iterator<Item = &Kind<M>> {
         self.pools.iter().map(|placed| &placed.pool)
+    }
+
+    /// The next operation that a pool asks of its device. To be asked for until there is none after each [`Store::poll`].
+    pub fn next_disk_op(&mut self) -> Option<(PoolId, DiskOp)> {
+        let mut pools = self.pools.iter_mut().filter_map(|placed| placed.pool.disk_mut());
+        pools.find_map(|pool| Some((pool.id(), pool.next_op()?)))
+    }
+
+    /// An operation on a device has ended.
+    pub fn disk_done(&mut self, pool: PoolId, done: DiskDone) {
+        if let Some(pool) = self.disk_pool_mut(pool) {
+            pool.op_done(done);
+        }
     }
 
     /// All volumes with the pools they are in.
     pub fn volumes(&self) -> impl Iterator<Item = (PoolId, VolumeState)> {
-        self.pools().flat_map(|pool| pool.volumes().map(|volume| (pool.id(), volume)))
+        self.kinds().flat_map(|pool| {
+            let id = pool.id();
+            pool.volumes().into_iter().map(move |volume| (id, volume))
+        })
     }
 
-    /// Makes an empty volume. Errors as of [`MemoryPool::create_volume`], and [`PoolError::NoPool`].
+    /// Makes an empty volume without a name. Errors as of [`Self::create_named_volume`].
     pub fn create_volume(&mut self, pool: PoolId, spec: &VolumeSpec) -> Result<(), PoolError> {
+        self.create_named_volume(pool, spec, "")
+    }
+
+    /// Makes an empty volume; `name` is what a pool on a device remembers. Errors as of [`MemoryPool::create_volume`] and
+    /// [`DiskPool::create_volume`], and [`PoolError::NoPool`].
+    pub fn create_named_volume(
+        &mut self,
+        pool: PoolId,
+        spec: &VolumeSpec,
+        name: &str,
+    ) -> Result<(), PoolError> {
         if self.place(spec.id).is_some() {
             return Err(PoolError::VolumeExists(spec.id));
         }
         let placed = self.pools.iter_mut().find(|placed| placed.pool.id() == pool);
-        placed.ok_or(PoolError::NoPool(pool))?.pool.create_volume(spec)?;
+        placed.ok_or(PoolError::NoPool(pool))?.pool.create_volume(spec, name)?;
         self.reindex();
         Ok(())
     }
 
-    /// Makes a volume longer. Errors as of [`MemoryPool::grow_volume`].
+    /// Makes a volume longer. Errors as of [`MemoryPool::grow_volume`] and [`DiskPool::grow_volume`].
     pub fn grow_volume(&mut self, volume: VolumeId, block_count: u64) -> Result<(), PoolError> {
         let (pool, _) = self.at_mut(volume).ok_or(PoolError::NoVolume(volume))?;
         pool.grow_volume(volume, block_count)
     }
 
-    /// Deletes a volume. Errors as of [`MemoryPool::delete_volume`].
+    /// Deletes a volume. Errors as of [`MemoryPool::delete_volume`] and [`DiskPool::delete_volume`].
     pub fn delete_volume(&mut self, volume: VolumeId) -> Result<(), PoolError> {
         let (pool, _) = self.at_mut(volume).ok_or(PoolError::NoVolume(volume))?;
         pool.delete_volume(volume)
@@ -149,14 +236,15 @@ impl<M: PoolMemory> Stores<M> {
 
     /// Whether [`Store::poll`] has anything to give or to do.
     pub fn has_work(&self) -> bool {
-        !self.done.is_empty() || !self.waiting.is_empty() || self.pools().any(MemoryPool::has_work)
+        !self.done.is_empty() || !self.waiting.is_empty() || self.kinds().any(Kind::has_work)
     }
 
     fn reindex(&mut self) {
         self.last.set(None);
         self.index.clear();
         for (pool, placed) in self.pools.iter().enumerate() {
-            self.index.extend(placed.pool.places().map(|(id, volume)| (id, Place { pool, volume })));
+            let places = placed.pool.places().into_iter();
+            self.index.extend(places.map(|(id, volume)| (id, Place { pool, volume })));
         }
         self.index.sort_unstable_by_key(|(id, _)| *id);
     }
@@ -180,9 +268,19 @@ impl<M: PoolMemory> Stores<M> {
         Some((self.pools.get(pool)?, volume))
     }
 
-    fn at_mut(&mut self, id: VolumeId) -> Option<(&mut MemoryPool<M>, VolumeIndex)> {
+    fn at_mut(&mut self, id: VolumeId) -> Option<(&mut Kind<M>, VolumeIndex)> {
         let Place { pool, volume } = self.place(id)?;
         Some((&mut self.pools.get_mut(pool)?.pool, volume))
+    }
+
+    fn in_memory(&self, id: VolumeId) -> Option<(&MemoryPool<M>, VolumeIndex)> {
+        let (placed, index) = self.at(id)?;
+        Some((placed.pool.memory()?, index))
+    }
+
+    fn in_memory_mut(&mut self, id: VolumeId) -> Option<(&mut MemoryPool<M>, VolumeIndex)> {
+        let (pool, index) = self.at_mut(id)?;
+        Some((pool.memory_mut()?, index))
     }
 
     /// Asks for the words of the map that an operation will look at.
@@ -192,8 +290,8 @@ impl<M: PoolMemory> Stores<M> {
             StoreOp::Publish { volume, lba, slots, .. } => (*volume, *lba, slots.len()),
             StoreOp::Deallocate { .. } | StoreOp::Flush { .. } => return,
         };
-        if let Some((placed, index)) = self.at(volume) {
-            placed.pool.prefetch_map(index, lba, blocks);
+        if let Some((pool, index)) = self.in_memory(volume) {
+            pool.prefetch_map(index, lba, blocks);
         }
     }
 
@@ -203,13 +301,13 @@ impl<M: PoolMemory> Stores<M> {
         for op in self.waiting.iter().skip(self.looked_up) {
             match op {
                 StoreOp::Read { volume, lba, blocks, .. } => {
-                    if let Some((placed, index)) = self.at(*volume) {
-                        placed.pool.prefetch_blocks(index, *lba, blocks.as_usize(), &mut room);
+                    if let Some((pool, index)) = self.in_memory(*volume) {
+                        pool.prefetch_blocks(index, *lba, blocks.as_usize(), &mut room);
                     }
                 }
                 StoreOp::Publish { volume, lba, slots, .. } => {
-                    if let Some((placed, index)) = self.at(*volume) {
-                        placed.pool.prefetch_superseded(index, *lba, slots.len());
+                    if let Some((pool, index)) = self.in_memory(*volume) {
+                        pool.prefetch_superseded(index, *lba, slots.len());
                     }
                 }
                 StoreOp::Deallocate { .. } | StoreOp::Flush { .. } => {}
@@ -230,20 +328,20 @@ impl<M: PoolMemory> Stores<M> {
         match op {
             // Published words are as durable as this medium gets.
             StoreOp::Publish { token, volume, lba, slots, durable: _ } => {
-                let result = match self.at_mut(volume) {
+                let result = match self.in_memory_mut(volume) {
                     Some((pool, index)) => pool.publish(index, lba, &slots),
                     None => Err(StoreError::NoVolume),
                 };
                 self.complete(token, slots, result);
             }
             StoreOp::Read { token, volume, lba, blocks, mut slots } => {
-                let result = match self.at_mut(volume) {
+                let result = match self.in_memory_mut(volume) {
                     Some((pool, index)) => pool.read(index, lba, blocks, &mut slots),
                     None => Err(StoreError::NoVolume),
                 };
                 self.complete(token, slots, result);
             }
-            StoreOp::Deallocate { token, volume, lba, blocks, slots } => match self.at_mut(volume) {
+            StoreOp::Deallocate { token, volume, lba, blocks, slots } => match self.in_memory_mut(volume) {
                 Some((pool, index)) => pool.deallocate(index, lba, blocks, token, slots),
                 None => self.complete(token, slots, Err(StoreError::NoVolume)),
             },
@@ -274,19 +372,19 @@ impl<M: PoolMemory> Store for Stores<M> {
     fn reserve(
         &mut self,
         volume: VolumeId,
-        _lba: Lba,
+        lba: Lba,
         blocks: BlockCount,
         slots: &mut Vec<SlotRef>,
     ) -> Result<(), StoreError> {
         let (pool, index) = self.at_mut(volume).ok_or(StoreError::NoVolume)?;
-        let reserved = pool.reserve(index, blocks, slots);
+        let reserved = pool.reserve(index, lba, blocks, slots);
         if reserved != Err(StoreError::NoRoom) || self.waiting.is_empty() {
             return reserved;
         }
         // What waits may free slots: those of overwritten blocks.
         while self.carry_out_next() {}
         let (pool, index) = self.at_mut(volume).ok_or(StoreError::NoVolume)?;
-        pool.reserve(index, blocks, slots)
+        pool.reserve(index, lba, blocks, slots)
     }
 
     fn unreserve(&mut self, volume: VolumeId, slots: &[SlotRef]) {
@@ -324,6 +422,9 @@ impl<M: PoolMemory> Store for Stores<M> {
     }
 
     fn submit(&mut self, op: StoreOp) {
+        if let Some((Kind::Disk(pool), index)) = self.at_mut(volume_of(&op)) {
+            return begin(pool, index, op);
+        }
         self.look_up();
         self.prefetch_map(&op);
         self.waiting.push_back(op);
@@ -361,6 +462,7 @@ impl<M: PoolMemory> Stores<M> {
     /// The only pool, as it is: what another process would find.
     pub(crate) fn into_pool(mut self) -> MemoryPool<M> {
         assert_eq!(self.pools.len(), 1);
-        self.pools.remove(0).pool
+        let Kind::Memory(pool) = self.pools.remove(0).pool else { panic!("a pool in memory") };
+        *pool
     }
 }

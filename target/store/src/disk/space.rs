@@ -34,11 +34,11 @@ const NONE: u32 = u32::MAX;
 
 /// Slots in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Run {
+pub(super) struct Run {
     /// The first slot.
-    pub first: u64,
+    pub(super) first: u64,
     /// How many.
-    pub len: u64,
+    pub(super) len: u64,
 }
 
 /// The list that a chunk is in.
@@ -125,7 +125,7 @@ const VACANT: Ends = Ends { head: NONE, tail: NONE };
 
 /// The slots of a pool that hold data and pages. See the module.
 #[derive(Debug)]
-pub struct Space {
+pub(super) struct Space {
     first: u64,
     end: u64,
     /// Those touched so far; the others, behind them, are all free.
@@ -147,7 +147,7 @@ pub struct Space {
 
 impl Space {
     /// The slots from `first` up to `end`, all of them free and none above the watermark. At most 2^40 slots.
-    pub fn new(first: u64, end: u64) -> Space {
+    pub(super) fn new(first: u64, end: u64) -> Space {
         let slots = end.saturating_sub(first);
         let chunks_max = u32::try_from(slots.div_ceil(SLOTS_PER_CHUNK)).unwrap_or(NONE - 1);
         Space {
@@ -167,14 +167,14 @@ impl Space {
     }
 
     /// The same, with the watermark at slot `written_through`.
-    pub fn with_watermark(first: u64, end: u64, written_through: u64) -> Space {
+    pub(super) fn with_watermark(first: u64, end: u64, written_through: u64) -> Space {
         let mut space = Space::new(first, end);
         space.beyond = space.chunks_below(written_through);
         space
     }
 
     /// Moves the watermark up to slot `to`; it never moves down. Counts in whole chunks.
-    pub fn advance(&mut self, to: u64) {
+    pub(super) fn advance(&mut self, to: u64) {
         let to = self.chunks_below(to);
         let touched = u32::try_from(self.chunks.len()).unwrap_or(NONE);
         let passed = self.beyond..to.min(touched);
@@ -183,13 +183,13 @@ impl Space {
     }
 
     /// Slots that can be handed out.
-    pub fn free(&self) -> u64 {
+    pub(super) fn free(&self) -> u64 {
         self.free
     }
 
     /// Marks a slot as used. `false` if it is used already, or is none of these slots.
     #[must_use]
-    pub fn occupy(&mut self, slot: u64) -> bool {
+    pub(super) fn occupy(&mut self, slot: u64) -> bool {
         let Some((number, bit)) = self.place(slot) else { return false };
         while self.touch_next_up_to(number) {}
         let Some(chunk) = self.chunk_mut(number).filter(|chunk| chunk.is_free(bit)) else { return false };
@@ -201,7 +201,7 @@ impl Space {
 
     /// Hands out slots in a row: as many as lie together where the next ones are taken, at most `wanted`. `None` if no
     /// slot is free, or none is wanted.
-    pub fn take_run(&mut self, wanted: u64) -> Option<Run> {
+    pub(super) fn take_run(&mut self, wanted: u64) -> Option<Run> {
         let wanted = usize::try_from(wanted.min(SLOTS_PER_CHUNK)).ok().filter(|wanted| *wanted > 0)?;
         loop {
             let cursor = self.cursor;
@@ -214,7 +214,7 @@ impl Space {
 
     /// A slot is free again. One that is free already, or is none of these slots, is left alone: that is a defect of the
     /// caller.
-    pub fn give_back(&mut self, slot: u64) {
+    pub(super) fn give_back(&mut self, slot: u64) {
         let place = self.place(slot);
         let used = place.and_then(|(number, bit)| {
             let chunk = self.chunk_mut(number)?;

@@ -53,6 +53,11 @@ pub struct VolumeSpec {
 }
 
 impl VolumeSpec {
+    /// Whether there can be such a volume.
+    pub(crate) fn can_be(&self) -> Result<(), PoolError> {
+        self.check().map(|_| ())
+    }
+
     pub(super) fn check(&self) -> Result<BlockClass, PoolError> {
         let class = BlockClass::of(self.block_len).ok_or(PoolError::BlockLen(self.block_len))?;
         if self.format.is_some_and(|format| format.block_len() != self.block_len) {
@@ -97,6 +102,15 @@ impl VolumeIndex {
 
     pub(crate) fn as_u64(self) -> u64 {
         u64::from(self.0)
+    }
+
+    pub(crate) fn as_u32(self) -> u32 {
+        u32::from(self.0)
+    }
+
+    /// `None` beyond the table.
+    pub(crate) fn from_u32(index: u32) -> Option<VolumeIndex> {
+        VolumeIndex::new(usize::try_from(index).ok()?)
     }
 }
 

@@ -17,7 +17,11 @@ pub const JOURNAL_RECORDS_LEN: usize = SLOT_LEN - HEADER_LEN;
 const JOURNAL_MAGIC: [u8; 4] = *b"HFJB";
 const JOURNAL_VERSION: u16 = 1;
 const HEADER_LEN: usize = 64;
-const RECORD_HEAD_LEN: usize = 16;
+/// Bytes of a record before its body.
+pub const RECORD_HEAD_LEN: usize = 16;
+
+/// Bytes of a record that states a writer.
+pub const WRITER_RECORD_LEN: usize = RECORD_HEAD_LEN + 16;
 
 /// What every block says beside its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -407,6 +411,17 @@ pub enum Record<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// The place in the volume table that it speaks of.
+    pub fn volume(&self) -> Option<u32> {
+        match *self {
+            Record::Cells { volume, .. }
+            | Record::Trim { volume, .. }
+            | Record::PutVolume { volume, .. }
+            | Record::DeleteVolume { volume, .. } => Some(volume),
+            Record::Writer { .. } => None,
+        }
+    }
+
     /// The cells of [`Record::Cells`] with their numbers; none of others.
     pub fn cells(&self) -> impl Iterator<Item = (u64, CellRef<'a>)> + use<'a> {
         let (first_cell, shape, images): (u64, CellShape, &'a [u8]) = match *self {

@@ -29,8 +29,8 @@ pub use cell::{
     SmallImage, WRITER_UNKNOWN, cell_checksum,
 };
 pub use journal::{
-    JOURNAL_RECORDS_LEN, JournalBlock, JournalBuilder, JournalError, JournalStamp, Record, RecordError,
-    Records,
+    JOURNAL_RECORDS_LEN, JournalBlock, JournalBuilder, JournalError, JournalStamp, RECORD_HEAD_LEN, Record,
+    RecordError, Records, WRITER_RECORD_LEN,
 };
 pub use layout::{
     JOURNAL_FIRST, JOURNAL_SLOTS_MAX, JOURNAL_SLOTS_MIN, Layout, LayoutError, SECOND_SUPERBLOCK, SLOTS_MAX,

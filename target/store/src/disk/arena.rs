@@ -1,0 +1,248 @@
+//! Memory for payloads under way: frames of 4 KiB in one piece of memory that the reactor sends from and does disk I/O on.
+//!
+//! A frame holds one block of 4096 bytes, or eight of 512 that lie as in their cell. Frames are lent to commands by block
+//! ([`SlotRef`]s) and to the pool itself for journal blocks, map pages and old contents. They are handed out in
+//! rising order, so that what is written or read together mostly lies together.
+
+use holdfast_block::{BlockRecord, SlotRef};
+
+use super::format::SLOT_LEN;
+use crate::PoolMemory;
+
+/// Number of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub(super) struct Frame(u32);
+
+impl Frame {
+    /// Where it begins in the memory.
+    pub(super) fn offset(self) -> usize {
+        self.index() * SLOT_LEN
+    }
+
+    /// The frame at an offset that came from [`Self::offset`].
+    pub(super) fn at(offset: usize) -> Frame {
+        Frame(u32::try_from(offset / SLOT_LEN).unwrap_or(u32::MAX))
+    }
+
+    /// The reference to a block in it; `sector` is 0 for blocks of 4096 bytes.
+    pub(super) fn block(self, sector: usize) -> SlotRef {
+        SlotRef::from_raw(u64::from(self.0) * SECTORS as u64 + sector as u64 + 1)
+    }
+
+    fn index(self) -> usize {
+        // Lossless: this crate needs pointers of at least 32 bits.
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+/// Blocks of 512 bytes in a frame.
+pub(super) const SECTORS: usize = 8;
+
+/// The frame and sector behind a reference.
+pub(super) fn place_of(slot: SlotRef) -> Option<(Frame, usize)> {
+    let number = slot.raw().checked_sub(1)?;
+    let frame = u32::try_from(number / SECTORS as u64).ok()?;
+    Some((Frame(frame), usize::try_from(number % SECTORS as u64).ok()?))
+}
+
+/// The frames of a pool.
+#[derive(Debug)]
+pub(super) struct Arena<A> {
+    memory: A,
+    /// A set bit is a free frame.
+    free_map: Vec<u64>,
+    free: usize,
+    /// The word of `free_map` where the search goes on.
+    next: usize,
+    /// How many blocks of each frame are lent.
+    lent: Vec<u8>,
+    /// What is kept beside each block: eight to a frame.
+    records: Vec<BlockRecord>,
+}
+
+impl<A: PoolMemory> Arena<A> {
+    /// All frames that fit into the memory; all free.
+    pub(super) fn new(memory: A) -> Arena<A> {
+        let frames = memory.len() / SLOT_LEN;
+        let mut free_map = vec![u64::MAX; frames.div_ceil(64)];
+        if let Some(last) = free_map.last_mut().filter(|_| !frames.is_multiple_of(64)) {
+            *last = (1 << (frames % 64)) - 1;
+        }
+        Arena {
+            memory,
+            free_map,
+            free: frames,
+            next: 0,
+            lent: vec![0; frames],
+            records: vec![BlockRecord::hole(); frames * SECTORS],
+        }
+    }
+
+    pub(super) fn memory_mut(&mut self) -> &mut A {
+        &mut self.memory
+    }
+
+    pub(super) fn memory(&self) -> &A {
+        &self.memory
+    }
+
+    /// Frames that can be taken.
+    pub(super) fn free(&self) -> usize {
+        self.free
+    }
+
+    /// A frame that nobody uses.
+    pub(super) fn take(&mut self) -> Option<Frame> {
+        let words = self.free_map.len();
+        for at in (self.next..words).chain(0..self.next) {
+            let Some(word) = self.free_map.get_mut(at).filter(|word| **word != 0) else { continue };
+            let bit = word.trailing_zeros();
+            *word &= *word - 1;
+            self.free -= 1;
+            self.next = at;
+            return Some(Frame(u32::try_from(at * 64).unwrap_or(u32::MAX) + bit));
+        }
+        None
+    }
+
+    /// Takes a frame back.
+    pub(super) fn give_back(&mut self, frame: Frame) {
+        let (word, bit) = (frame.index() / 64, frame.0 % 64);
+        let Some(word) = self.free_map.get_mut(word) else { return };
+        debug_assert!(*word & (1 << bit) == 0, "{frame:?} is given back twice");
+        if *word & (1 << bit) == 0 {
+            *word |= 1 << bit;
+            self.free += 1;
+        }
+    }
+
+    /// Lends one more block of a frame.
+    pub(super) fn lend(&mut self, frame: Frame, sector: usize) -> SlotRef {
+        if let Some(lent) = self.lent.get_mut(frame.index()) {
+            *lent += 1;
+        }
+        frame.block(sector)
+    }
+
+    /// Takes a lent block back, and the frame with its last one.
+    pub(super) fn take_back(&mut self, slot: SlotRef) {
+        let Some((frame, _)) = place_of(slot) else { return };
+        let Some(lent) = self.lent.get_mut(frame.index()).filter(|lent| **lent > 0) else {
+            debug_assert!(false, "{slot:?} is not lent");
+            return;
+        };
+        *lent -= 1;
+        if *lent == 0 {
+            self.give_back(frame);
+        }
+    }
+
+    /// The contents of a frame.
+    pub(super) fn frame(&self, frame: Frame) -> &[u8; SLOT_LEN] {
+        const NOTHING: [u8; SLOT_LEN] = [0; SLOT_LEN];
+        let bytes = self.memory.slice(frame.offset(), SLOT_LEN).and_then(|bytes| bytes.first_chunk());
+        debug_assert!(bytes.is_some(), "{frame:?} is not in the arena");
+        bytes.unwrap_or(&NOTHING)
+    }
+
+    /// The same, to be written.
+    pub(super) fn frame_mut(&mut self, frame: Frame) -> Option<&mut [u8; SLOT_LEN]> {
+        self.memory.slice_mut(frame.offset(), SLOT_LEN)?.first_chunk_mut()
+    }
+
+    /// Copies bytes from one frame to the same place in another.
+    pub(super) fn copy(&mut self, from: Frame, to: Frame, start: usize, len: usize) {
+        let mut room = [0; SLOT_LEN];
+        let bytes = self.memory.slice(from.offset() + start, len);
+        if let Some((bytes, room)) = bytes.zip(room.get_mut(..len)) {
+            room.copy_from_slice(bytes);
+        }
+        let to = self.memory.slice_mut(to.offset() + start, len);
+        if let Some((to, bytes)) = to.zip(room.get(..len)) {
+            to.copy_from_slice(bytes);
+        }
+    }
+
+    /// Fills bytes of the memory.
+    pub(super) fn fill(&mut self, offset: usize, from: &[u8]) {
+        if let Some(bytes) = self.memory.slice_mut(offset, from.len()) {
+            bytes.copy_from_slice(from);
+        }
+    }
+
+    /// Zeroes bytes of a frame.
+    pub(super) fn zero(&mut self, frame: Frame, start: usize, len: usize) {
+        if let Some(bytes) = self.memory.slice_mut(frame.offset() + start, len) {
+            bytes.fill(0);
+        }
+    }
+
+    /// Frames in all.
+    pub(super) fn len(&self) -> usize {
+        self.lent.len()
+    }
+
+    /// The bytes of one block.
+    pub(super) fn block(&self, slot: SlotRef, block_len: usize) -> Option<&[u8]> {
+        let (frame, sector) = place_of(slot)?;
+        self.memory.slice(frame.offset() + sector * block_len, block_len)
+    }
+
+    /// The same, to be written.
+    pub(super) fn block_mut(&mut self, slot: SlotRef, block_len: usize) -> Option<&mut [u8]> {
+        let (frame, sector) = place_of(slot)?;
+        self.memory.slice_mut(frame.offset() + sector * block_len, block_len)
+    }
+
+    /// Where a block's bytes begin in the memory.
+    pub(super) fn block_offset(&self, slot: SlotRef, block_len: usize) -> Option<usize> {
+        let (frame, sector) = place_of(slot)?;
+        Some(frame.offset() + sector * block_len)
+    }
+
+    /// What is kept beside a block.
+    pub(super) fn record(&self, slot: SlotRef) -> BlockRecord {
+        let record = record_index(slot).and_then(|index| self.records.get(index));
+        record.copied().unwrap_or_else(BlockRecord::hole)
+    }
+
+    pub(super) fn set_record(&mut self, slot: SlotRef, record: BlockRecord) {
+        if let Some(place) = record_index(slot).and_then(|index| self.records.get_mut(index)) {
+            *place = record;
+        }
+    }
+}
+
+fn record_index(slot: SlotRef) -> Option<usize> {
+    usize::try_from(slot.raw().checked_sub(1)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_come_in_rising_order_and_come_back() {
+        let mut arena = Arena::new(vec![0_u8; 70 * SLOT_LEN + 100]);
+        let all: Vec<Frame> = std::iter::from_fn(|| arena.take()).collect();
+        assert_eq!(all, (0..70).map(Frame).collect::<Vec<_>>());
+        assert_eq!((arena.take(), arena.free()), (None, 0));
+        arena.give_back(Frame(5));
+        arena.give_back(Frame(69));
+        assert_eq!((arena.take(), arena.take(), arena.take()), (Some(Frame(69)), Some(Frame(5)), None));
+    }
+
+    #[test]
+    fn a_frame_comes_back_with_the_last_of_its_blocks() {
+        let mut arena = Arena::new(vec![0_u8; SLOT_LEN]);
+        let frame = arena.take().unwrap();
+        let blocks = [3, 4].map(|sector| arena.lend(frame, sector));
+        arena.block_mut(blocks[1], 512).unwrap().fill(7);
+        assert_eq!(arena.frame(frame)[4 * 512 - 1..4 * 512 + 1], [0, 7]);
+        arena.take_back(blocks[0]);
+        assert_eq!(arena.free(), 0);
+        arena.take_back(blocks[1]);
+        assert_eq!(arena.free(), 1);
+        assert_eq!(place_of(blocks[1]), Some((frame, 4)));
+    }
+}

@@ -1,0 +1,213 @@
+//! The journal as recovery reads it: where it ends, what of it is durable, and what it adds to the checkpoint.
+
+use super::found::{Found, volume_of};
+use super::{OpenPoolError, OpeningProgress, READ_SLOTS};
+use crate::disk::format::{
+    CellRef, JournalBlock, Layout, Record, SLOT_LEN, Superblock, VolumeEntry, WINDOW, cell_checksum,
+    checksum_of,
+};
+use crate::disk::io::{Device, DiskError};
+use crate::disk::pool::pool_tag;
+use crate::memory::VolumeIndex;
+
+impl Found {
+    /// Replays the journal. Tells whether there was anything in it.
+    pub(super) fn replay(
+        &mut self,
+        device: &impl Device,
+        superblock: &Superblock,
+        progress: &mut dyn FnMut(OpeningProgress),
+    ) -> Result<bool, OpenPoolError> {
+        let journal = Journal { device, layout: self.layout, tag: pool_tag(&self.identity.uuid) };
+        let survey = journal.survey(superblock)?;
+        let Some(last) = survey.last else { return Ok(false) };
+        let mut blocks = 0;
+        journal.visit(superblock.journal_start, last, &mut |block| {
+            self.replay_block(device, block, survey.durable)?;
+            blocks += 1;
+            progress(OpeningProgress::Journal { blocks });
+            Ok(true)
+        })?;
+        // Blocks of before that come to light later must not be taken for new ones.
+        self.next_number = last + WINDOW + 1;
+        Ok(true)
+    }
+
+    fn replay_block(
+        &mut self,
+        device: &impl Device,
+        block: &JournalBlock<'_>,
+        durable: u64,
+    ) -> Result<(), OpenPoolError> {
+        for record in block.records() {
+            let at = record.volume().and_then(VolumeIndex::from_u32);
+            match record {
+                Record::Writer { index, host } => self.writers.load(index, host),
+                Record::PutVolume { entry, .. } => {
+                    if let Some(at) = at {
+                        self.put_volume(at, &entry);
+                    }
+                }
+                Record::DeleteVolume { id, .. } => {
+                    let there =
+                        at.filter(|at| self.volumes.get(*at).is_some_and(|volume| volume.spec.id == id));
+                    if let Some(at) = there {
+                        self.tree.detach(at, 0);
+                        self.volumes.load(at, None);
+                    }
+                }
+                Record::Trim { first_cell, cells, .. } => {
+                    if let Some(at) = at {
+                        let end = first_cell.saturating_add(cells);
+                        self.tree.trim(at, first_cell..end, 0, &mut |_| ());
+                    }
+                }
+                Record::Cells { .. } => {
+                    let Some((at, volume)) = at.and_then(|at| Some((at, self.volumes.get(at)?))) else {
+                        continue;
+                    };
+                    let (id, cells) = (volume.spec.id.get(), volume.shape.cells_of(volume.spec.block_count));
+                    for (cell, image) in record.cells().filter(|(cell, _)| *cell < cells) {
+                        let sure = block.number() <= durable || image.slot() == 0;
+                        if sure || holds(device, &self.layout, id, cell, image)? {
+                            self.tree.set(at, cell, image.bytes());
+                        }
+                    }
+                }
+            }
+        }
+        // What was detached has no slots to give back: what is free is found out when all is known.
+        while self.tree.has_detached() {
+            self.tree.reap(usize::MAX, &mut |_, _| ());
+        }
+        Ok(())
+    }
+
+    fn put_volume(&mut self, at: VolumeIndex, entry: &VolumeEntry) {
+        match self.volumes.get_mut(at).filter(|volume| volume.spec.id == entry.id) {
+            Some(volume) => volume.spec.block_count = entry.block_count,
+            None => {
+                self.tree.add(at, entry.shape);
+                self.volumes.load(at, Some(volume_of(entry)));
+            }
+        }
+    }
+}
+
+/// Whether the data of a cell is on the device as its image says.
+fn holds(
+    device: &impl Device,
+    layout: &Layout,
+    volume_id: u64,
+    cell: u64,
+    image: CellRef<'_>,
+) -> Result<bool, OpenPoolError> {
+    if holdfast_mutant::active("store-replay-without-checksum") {
+        return Ok(true);
+    }
+    if !layout.is_data(image.slot()) {
+        return Ok(false);
+    }
+    let mut page = [0; SLOT_LEN];
+    match device.read_at(image.slot() * SLOT_LEN as u64, &mut page) {
+        Ok(()) => Ok(cell_checksum(checksum_of(&page), volume_id, cell, image) == image.checksum()),
+        // It was not durable: what was before is as good.
+        Err(DiskError::Io) => Ok(false),
+        Err(error) => Err(OpenPoolError::Device(error)),
+    }
+}
+
+/// The journal of a pool that is being opened.
+struct Journal<'a, D> {
+    device: &'a D,
+    layout: Layout,
+    tag: u64,
+}
+
+/// What the journal holds.
+struct Survey {
+    /// The last block; `None` if there is nothing to replay.
+    last: Option<u64>,
+    /// All up to this one are durable.
+    durable: u64,
+}
+
+impl<D: Device> Journal<'_, D> {
+    /// Finds out where the journal ends and what of it is durable.
+    fn survey(&self, superblock: &Superblock) -> Result<Survey, OpenPoolError> {
+        let start = superblock.journal_start;
+        let (mut last, mut durable) = (None, superblock.durable_through);
+        let mut missing = Vec::new();
+        let window = if holdfast_mutant::active("store-hole-ends-log") { 1 } else { WINDOW };
+        self.visit(start, start + self.layout.journal_slots() - 1, &mut |block| {
+            let (number, found) = (block.number(), block.stamp());
+            let first = last.map_or(start, |last| last + 1);
+            if number - first >= window {
+                return Ok(false);
+            }
+            missing.extend(first..number);
+            if found.generation > superblock.generation {
+                return Err(OpenPoolError::SuperblockLost { number });
+            }
+            last = Some(number);
+            durable = durable.max(found.durable_through);
+            Ok(true)
+        })?;
+        // Beyond the last block there may be others that the superblock calls durable.
+        let end = last.map_or(start, |last| last + 1);
+        missing.extend(end..durable.saturating_add(1).max(end));
+        let lost = missing.into_iter().find(|number| *number <= durable);
+        match lost {
+            Some(number) => Err(OpenPoolError::JournalLost { number }),
+            None => Ok(Survey { last, durable }),
+        }
+    }
+
+    /// Shows the blocks from `first` to `last` that are there, in order, until `see` says that it has seen enough.
+    fn visit(
+        &self,
+        first: u64,
+        last: u64,
+        see: &mut dyn FnMut(&JournalBlock<'_>) -> Result<bool, OpenPoolError>,
+    ) -> Result<(), OpenPoolError> {
+        let mut bytes = Vec::new();
+        let mut next = first;
+        let mut missing = 0;
+        while next <= last {
+            let place = self.layout.journal_slot(next);
+            let to_end = self.layout.journal_first() + self.layout.journal_slots() - place;
+            let count = READ_SLOTS.min(to_end).min(last - next + 1);
+            bytes.resize(usize::try_from(count).unwrap_or(0) * SLOT_LEN, 0);
+            let together = self.device.read_at(place * SLOT_LEN as u64, &mut bytes).is_ok();
+            for (page, (number, place)) in
+                bytes.as_chunks_mut::<SLOT_LEN>().0.iter_mut().zip((next..).zip(place..))
+            {
+                if !together {
+                    match self.device.read_at(place * SLOT_LEN as u64, page) {
+                        Ok(()) => {}
+                        Err(DiskError::Io) => page.fill(0),
+                        Err(error) => return Err(OpenPoolError::Device(error)),
+                    }
+                }
+                match JournalBlock::decode(page, self.tag) {
+                    Ok(block) if block.number() == number => {
+                        missing = 0;
+                        if !see(&block)? {
+                            return Ok(());
+                        }
+                    }
+                    Ok(block) if block.number() > number => {
+                        return Err(OpenPoolError::SuperblockLost { number: block.number() });
+                    }
+                    Err(error) if !error.is_missing() => return Err(OpenPoolError::Journal(error)),
+                    Ok(_) | Err(_) => missing += 1,
+                }
+                if missing > WINDOW {
+                    return Ok(());
+                }
+            }
+            next += count;
+        }
+        Ok(())
+    }
+}

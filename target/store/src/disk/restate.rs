@@ -1,0 +1,109 @@
+//! When data could not be written: the journal has said already where it would be. Before anything later may be called
+//! durable, the journal states again what those cells hold, so that a recovery does not choose what is not there.
+
+use holdfast_block::{SlotRef, StoreError};
+
+use super::arena::SECTORS;
+use super::format::{CellShape, JournalBlock, Record};
+use super::image::Image;
+use super::log::{Batch, End};
+use super::pool::{DiskPool, pool_tag};
+use crate::PoolMemory;
+use crate::memory::VolumeIndex;
+
+/// Cells whose last image in the journal speaks of data that could not be written.
+#[derive(Debug, Default)]
+pub(super) struct Restate {
+    cells: Vec<(VolumeIndex, u64)>,
+    /// Slots that were meant for them.
+    slots: Vec<u64>,
+    /// Commands that end with an error after that.
+    ends: Vec<(u32, Vec<SlotRef>)>,
+    /// The first journal block with such cells.
+    first: Option<u64>,
+    /// Some of it is in the log already.
+    started: bool,
+}
+
+impl Restate {
+    /// A command waits for it.
+    pub(super) fn end_later(&mut self, token: u32, slots: Vec<SlotRef>) {
+        self.ends.push((token, slots));
+    }
+}
+
+impl<A: PoolMemory> DiskPool<A> {
+    /// A batch whose data could not be written, or one that shares an operation with such a batch.
+    pub(super) fn apply_failed(&mut self, batch: &Batch) {
+        let block = JournalBlock::decode(self.arena.frame(batch.frame), pool_tag(&self.identity.uuid));
+        let Ok(block) = block else { return };
+        for record in block.records() {
+            let Some(index) = record.volume().and_then(VolumeIndex::from_u32) else { continue };
+            if let Record::Cells { .. } = record {
+                for (cell, image) in record.cells() {
+                    self.partials.applied(index, cell, batch.number);
+                    self.restate.cells.push((index, cell));
+                    if image.slot() != 0 {
+                        self.restate.slots.push(image.slot());
+                    }
+                }
+            }
+        }
+        self.restate.first.get_or_insert(batch.number);
+        self.log.hold.get_or_insert(batch.number - 1);
+    }
+
+    /// States what has to be stated again. `false` while that has to wait, and with it everything else.
+    pub(super) fn state_again(&mut self) -> bool {
+        if self.restate.first.is_none() || holdfast_mutant::active("store-failed-write-not-restated") {
+            return true;
+        }
+        // What is on its way may change those cells once more: the map must have it before they are stated.
+        if !self.restate.started && !self.log.is_quiet() {
+            if self.log.open.is_some() {
+                self.close_batch(false);
+            }
+            return false;
+        }
+        while let Some((volume, cell)) = self.restate.cells.last().copied() {
+            if let Some(found) = self.volumes.get(volume) {
+                let shape = found.shape;
+                let image = Image::of(shape, self.tree.get(volume, cell));
+                let writers: [u16; SECTORS] = std::array::from_fn(|sector| image.get().writer(sector));
+                let blocks = if shape == CellShape::Large { 1 } else { SECTORS };
+                let writers = writers.get(..blocks).unwrap_or_default();
+                if !self.open_for(volume, cell, shape, writers, self.restate.started) {
+                    return false;
+                }
+                self.push_cell(volume, cell, &image);
+                self.restate.started = true;
+            }
+            self.restate.cells.pop();
+        }
+        if !self.log.open() {
+            return false;
+        }
+        let slots = std::mem::take(&mut self.restate.slots);
+        self.push_end(End::Restated { slots });
+        for (token, slots) in std::mem::take(&mut self.restate.ends) {
+            self.push_end(End::Failed { token, slots });
+        }
+        self.restate.first = None;
+        self.restate.started = false;
+        true
+    }
+
+    /// It is stated, and in the map as it was.
+    pub(super) fn restated(&mut self, slots: Vec<u64>, number: u64) {
+        let read = self.read_numbers.last();
+        slots.into_iter().for_each(|slot| self.dead.push(slot, number, read));
+        self.log.hold = self.restate.first.map(|first| first - 1);
+    }
+
+    /// The commands that wait for it end when nothing is written any more.
+    pub(super) fn fail_restating(&mut self) {
+        for (token, slots) in std::mem::take(&mut self.restate.ends) {
+            self.finish(token, slots, Err(StoreError::WriteFault));
+        }
+    }
+}

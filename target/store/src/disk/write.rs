@@ -1,0 +1,469 @@
+//! Changes on their way into the log, in the order of their coming.
+//!
+//! A Publish finds its frames filled. Here each cell gets a slot and an image; data and image go into one batch of the log, and
+//! when that is complete, into the map. What it supersedes is kept until its successor is durable.
+
+use std::ops::Range;
+
+use holdfast_block::{BlockRecord, Provenance, SlotRef, StoreError};
+
+use super::arena::{Frame, place_of};
+use super::format::{
+    BlockState, CellShape, JournalBlock, RECORD_HEAD_LEN, Record, WRITER_RECORD_LEN, WRITER_UNKNOWN,
+    checksum_of,
+};
+use super::image::Image;
+use super::io::DiskError;
+use super::log::{Batch, End};
+use super::pool::{DiskPool, Failure, pool_tag};
+use super::space::Run;
+use crate::PoolMemory;
+use crate::memory::VolumeIndex;
+
+/// A change that is not in the log yet, or only in part.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// Blocks are written.
+    Publish(Publish),
+    /// Blocks become holes.
+    Trim(super::trim::Trim),
+    /// A volume is made or grows.
+    Put { volume: VolumeIndex, change: u64 },
+    /// A volume is deleted.
+    Delete { volume: VolumeIndex, change: u64 },
+}
+
+/// Blocks on their way.
+#[derive(Debug)]
+pub(super) struct Publish {
+    pub(super) token: u32,
+    pub(super) volume: VolumeIndex,
+    pub(super) lba: u64,
+    pub(super) slots: Vec<SlotRef>,
+    pub(super) durable: bool,
+    /// Blocks that are in the log.
+    pub(super) placed: usize,
+    /// Cells that were holes when it came, and count against the pool's room until it is applied.
+    pub(super) new_cells: u64,
+}
+
+impl Pending {
+    /// What is due when it has ended, though not all of it is in the log.
+    pub(super) fn into_end(self) -> End {
+        match self {
+            Pending::Publish(Publish { token, volume, slots, durable, new_cells, .. }) => {
+                End::Publish { token, slots, durable, new_cells, volume }
+            }
+            Pending::Trim(trim) => trim.into_end(),
+            Pending::Put { volume, change } | Pending::Delete { volume, change } => {
+                End::Change { change, volume }
+            }
+        }
+    }
+}
+
+/// What became of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It is in the log.
+    Done,
+    /// It has to wait: for slots, for room in the log, or for old contents.
+    Wait,
+    /// It cannot be done.
+    Fail(StoreError),
+}
+
+impl<A: PoolMemory> DiskPool<A> {
+    /// Takes a Publish in.
+    pub(crate) fn publish(
+        &mut self,
+        token: u32,
+        volume: VolumeIndex,
+        lba: u64,
+        slots: Vec<SlotRef>,
+        durable: bool,
+    ) {
+        let admitted = self.admit_write(volume, lba, &slots);
+        match admitted {
+            Ok(new_cells) => {
+                self.room.promise(new_cells);
+                let publish = Publish { token, volume, lba, slots, durable, placed: 0, new_cells };
+                self.queue.push_back(Pending::Publish(publish));
+            }
+            Err(error) => {
+                self.take_lent_back(volume, &slots);
+                self.finish(token, slots, Err(error));
+            }
+        }
+    }
+
+    /// Looks whether a write can be carried out: how many cells it adds.
+    fn admit_write(&mut self, volume: VolumeIndex, lba: u64, slots: &[SlotRef]) -> Result<u64, StoreError> {
+        if self.has_failed() {
+            return Err(StoreError::WriteFault);
+        }
+        self.check_range(volume, lba, slots.len() as u64)?;
+        let found = self.volumes.get(volume).ok_or(StoreError::NoVolume)?;
+        let cells = cells_of(found.shape, lba, slots.len() as u64);
+        let new_cells = (cells.end - cells.start) - self.tree.live_in(volume, cells.clone());
+        if new_cells == 0 {
+            return Ok(0);
+        }
+        let missing = self.tree.missing(volume, cells).ok_or(StoreError::NoRoom)?;
+        let pages = self.tree.pages() + missing;
+        let admitted = self.room.admits(self.tree.cells_live(), pages, new_cells);
+        admitted.then_some(new_cells).ok_or(StoreError::NoRoom)
+    }
+
+    /// Puts what waits into the log as far as possible, and issues it.
+    pub(super) fn pump(&mut self) {
+        if self.has_failed() || !self.state_again() {
+            return;
+        }
+        while let Some(mut pending) = self.queue.pop_front() {
+            let step = match &mut pending {
+                Pending::Publish(publish) => self.place_publish(publish),
+                Pending::Trim(trim) => self.place_trim(trim),
+                Pending::Put { volume, change } => self.place_put(*volume, *change),
+                Pending::Delete { volume, change } => self.place_delete(*volume, *change),
+            };
+            match step {
+                Step::Done => {}
+                Step::Wait => {
+                    self.queue.push_front(pending);
+                    break;
+                }
+                Step::Fail(error) => self.give_up(pending, error),
+            }
+        }
+        if self.log.is_due() && !self.is_head_placed_in_part() {
+            self.close_batch(false);
+        }
+    }
+
+    pub(super) fn is_head_placed_in_part(&self) -> bool {
+        match self.queue.front() {
+            Some(Pending::Publish(publish)) => publish.placed > 0,
+            Some(Pending::Trim(trim)) => trim.is_placed_in_part(),
+            Some(Pending::Put { .. } | Pending::Delete { .. }) | None => false,
+        }
+    }
+
+    fn place_publish(&mut self, publish: &mut Publish) -> Step {
+        let Some(found) = self.volumes.get(publish.volume) else { return Step::Fail(StoreError::NoVolume) };
+        let shape = found.shape;
+        if !found.is_settled() {
+            // A cell of a volume that a power cut may take away again would find another in its place.
+            self.want_flush();
+            return Step::Wait;
+        }
+        if publish.placed == 0 && shape == CellShape::Small {
+            match self.edges_ready(publish.volume, publish.lba, publish.slots.len()) {
+                Step::Done => {}
+                other => return other,
+            }
+        }
+        if publish.placed == 0 {
+            self.begin_afresh_for(shape, cells_of(shape, publish.lba, publish.slots.len() as u64));
+        }
+        while publish.placed < publish.slots.len() {
+            let lba = publish.lba + publish.placed as u64;
+            let left = publish.slots.get(publish.placed..).unwrap_or_default();
+            let step = match shape {
+                CellShape::Large => self.place_large(publish.volume, lba, left, publish.placed > 0),
+                CellShape::Small => self.place_small(publish.volume, lba, left, publish.placed > 0),
+            };
+            match step {
+                Ok(placed) => publish.placed += placed,
+                Err(step) => return step,
+            }
+        }
+        let Publish { token, volume, durable, new_cells, .. } = *publish;
+        let slots = std::mem::take(&mut publish.slots);
+        self.push_end(End::Publish { token, slots, durable, new_cells, volume });
+        Step::Done
+    }
+
+    /// Issues the open batch if an operation would not fit into what is left of it: else batches of long operations would
+    /// hang together without end, and none could be applied before the last.
+    fn begin_afresh_for(&mut self, shape: CellShape, cells: Range<u64>) {
+        let needed = usize::try_from(cells.end - cells.start).unwrap_or(usize::MAX);
+        let needed = needed.saturating_mul(shape.image_len()).saturating_add(RECORD_HEAD_LEN);
+        if self.log.open.as_ref().is_some_and(|open| !open.builder.is_empty() && open.builder.free() < needed)
+        {
+            self.close_batch(false);
+        }
+    }
+
+    /// Places 4096-byte blocks, as many as slots in a row allow. `continues` tells whether the operation has a part in the
+    /// log already.
+    fn place_large(
+        &mut self,
+        volume: VolumeIndex,
+        cell: u64,
+        slots: &[SlotRef],
+        continues: bool,
+    ) -> Result<usize, Step> {
+        let mut run = Run { first: 0, len: 0 };
+        let mut placed = 0;
+        for (slot, cell) in slots.iter().zip(cell..) {
+            let Some((frame, _)) = place_of(*slot) else { break };
+            let record = self.arena.record(*slot);
+            let mut image = Image::hole(CellShape::Large);
+            let state = state_of(record.provenance);
+            let writer = self.writer_index(&record);
+            image.set_block(0, state, writer, tuple_of(&record));
+            if state.has_data() && run.len == 0 {
+                if placed > 0 {
+                    break;
+                }
+                let Some(taken) = self.take_slots(slots.len()) else { return Err(Step::Wait) };
+                run = taken;
+            }
+            let opened = self.open_for(volume, cell, CellShape::Large, &[writer], continues || placed > 0);
+            if !opened {
+                break;
+            }
+            if state.has_data() {
+                self.seal(&mut image, frame, run.first, volume, cell);
+                self.log.write(frame, run.first);
+                run = Run { first: run.first + 1, len: run.len - 1 };
+            }
+            self.push_cell(volume, cell, &image);
+            placed += 1;
+        }
+        for slot in (run.first..).take(usize::try_from(run.len).unwrap_or(0)) {
+            self.space.give_back(slot);
+        }
+        if placed == 0 { Err(Step::Wait) } else { Ok(placed) }
+    }
+
+    /// Sees to it that the open batch has room for a cell, and that it states the writers that the cell names.
+    pub(super) fn open_for(
+        &mut self,
+        volume: VolumeIndex,
+        cell: u64,
+        shape: CellShape,
+        writers: &[u16],
+        continues: bool,
+    ) -> bool {
+        loop {
+            if !self.log.open() {
+                self.want_journal();
+                return false;
+            }
+            let Some(open) = &mut self.log.open else { return false };
+            let Some(block) = self.arena.frame_mut(open.batch.frame) else { return false };
+            let durable = self.log.durable;
+            let unstated =
+                |index: &&u16| self.writers.needs_statement(**index, durable) && !open.stated.contains(index);
+            let needed = writers.iter().filter(unstated).count() * WRITER_RECORD_LEN;
+            let place = volume.as_u32();
+            let room = open.builder.cells_free(place, cell, shape) > 0 && needed == 0;
+            if room || open.builder.free() >= needed + RECORD_HEAD_LEN + shape.image_len() {
+                for index in writers {
+                    if self.writers.needs_statement(*index, durable)
+                        && !open.stated.contains(index)
+                        && let Some(host) = self.writers.host(*index)
+                    {
+                        let stated = open.builder.push_writer(block, *index, host);
+                        debug_assert!(stated, "room was seen to");
+                        self.writers.stated(*index, open.batch.number);
+                        open.stated.push(*index);
+                    }
+                }
+                return true;
+            }
+            self.close_batch(continues);
+        }
+    }
+
+    /// Sets slot and checksum of an image whose data is in a frame.
+    pub(super) fn seal(&self, image: &mut Image, frame: Frame, slot: u64, volume: VolumeIndex, cell: u64) {
+        let id = self.volumes.get(volume).map_or(0, |found| found.spec.id.get());
+        image.seal(slot, checksum_of(self.arena.frame(frame)), id, cell);
+    }
+
+    /// Free slots in a row, at most `wanted`, leaving alone what the next checkpoint needs. Asks for more if there is none.
+    pub(super) fn take_slots(&mut self, wanted: usize) -> Option<Run> {
+        let kept = self.room.kept_for_checkpoint(self.tree.pages());
+        let spare = self.space.free().saturating_sub(kept).min(wanted as u64);
+        let run = if spare > 0 { self.space.take_run(spare) } else { None };
+        if run.is_none() {
+            self.want_slots();
+        }
+        run
+    }
+
+    pub(super) fn push_cell(&mut self, volume: VolumeIndex, cell: u64, image: &Image) {
+        let Some(open) = &mut self.log.open else { return };
+        let Some(block) = self.arena.frame_mut(open.batch.frame) else { return };
+        let pushed = open.builder.push_cell(block, volume.as_u32(), cell, image.get());
+        debug_assert!(pushed, "room was seen to");
+    }
+
+    /// Issues the open batch.
+    pub(super) fn close_batch(&mut self, continues: bool) {
+        let head = self.log_head();
+        self.log.close(&mut self.arena, head, continues, &mut self.ops);
+    }
+
+    pub(super) fn push_end(&mut self, end: End) {
+        match &mut self.log.open {
+            Some(open) => open.batch.ends.push(end),
+            None => debug_assert!(false, "an operation ends in an open batch"),
+        }
+    }
+
+    /// The index of whoever wrote a block.
+    pub(super) fn writer_index(&mut self, record: &BlockRecord) -> u16 {
+        record.writer.map_or(WRITER_UNKNOWN, |writer| self.writers.index_of(writer))
+    }
+
+    /// A write of a batch has ended.
+    pub(super) fn write_done(&mut self, number: u64, journal: bool, result: Result<(), DiskError>) {
+        let Some(batch) = self.log.flying(number) else { return };
+        batch.left -= 1;
+        if result.is_err() {
+            batch.failed = true;
+            if journal {
+                self.fail(Failure::Journal);
+            }
+        }
+        self.settle();
+    }
+
+    /// Applies what is complete, in order.
+    pub(super) fn settle(&mut self) {
+        while let Some(batches) = self.log.group_done() {
+            let failed = self.log.flying.iter().take(batches).any(|batch| batch.failed);
+            let mut ends = std::mem::take(&mut self.ends);
+            for _ in 0..batches {
+                let Some(mut batch) = self.log.pop() else { break };
+                if self.has_failed() {
+                    // What of it is on the device is not known: the map stays as it was.
+                } else if failed {
+                    self.apply_failed(&batch);
+                } else {
+                    self.apply(&batch);
+                }
+                self.log.applied = batch.number;
+                ends.append(&mut batch.ends);
+                self.log.recycle(batch);
+            }
+            let applied = self.log.applied;
+            for end in ends.drain(..) {
+                self.end(end, applied, failed);
+            }
+            self.ends = ends;
+        }
+    }
+
+    /// Puts a batch's cells into the map.
+    fn apply(&mut self, batch: &Batch) {
+        let DiskPool { arena, tree, volumes, dead, read_numbers, partials, identity, .. } = self;
+        let (number, read) = (batch.number, read_numbers.last());
+        let block = JournalBlock::decode(arena.frame(batch.frame), pool_tag(&identity.uuid));
+        let Ok(block) = block else {
+            debug_assert!(false, "a block of ours can be read");
+            return;
+        };
+        for record in block.records() {
+            let place = record.volume().and_then(VolumeIndex::from_u32);
+            let Some((index, found)) = place.and_then(|index| Some((index, volumes.get_mut(index)?))) else {
+                continue;
+            };
+            match record {
+                Record::Cells { .. } => {
+                    for (cell, image) in record.cells() {
+                        partials.applied(index, cell, number);
+                        let old = tree.set(index, cell, image.bytes());
+                        if let Some(old) = old.filter(|old| *old != image.slot()) {
+                            dead.push(old, number, read);
+                        }
+                    }
+                }
+                Record::Trim { first_cell, cells, .. } => {
+                    let end = first_cell.saturating_add(cells);
+                    tree.trim(index, first_cell..end, number, &mut |slot| {
+                        dead.push(slot, number, read);
+                    });
+                }
+                Record::DeleteVolume { .. } => {
+                    tree.detach(index, number);
+                    found.gone = Some(number);
+                }
+                Record::PutVolume { .. } => found.on_record = true,
+                Record::Writer { .. } => {}
+            }
+        }
+        partials.trims_applied(number);
+    }
+
+    /// An operation whose batches are complete.
+    pub(super) fn end(&mut self, end: End, number: u64, failed: bool) {
+        let result = if self.has_failed() { Err(StoreError::WriteFault) } else { Ok(()) };
+        match end {
+            End::Publish { token, slots, durable, new_cells, volume } => {
+                self.room.keep_promise(new_cells);
+                self.take_lent_back(volume, &slots);
+                match result {
+                    Ok(()) if failed => self.restate.end_later(token, slots),
+                    Ok(()) if durable => self.after_flush(number, token, slots),
+                    _ => self.finish(token, slots, result),
+                }
+            }
+            End::Trim { token, slots, frames } => {
+                frames.into_iter().for_each(|frame| self.arena.give_back(frame));
+                self.finish(token, slots, result);
+            }
+            End::Change { change, volume } => self.volumes.changed(change, volume, number),
+            End::Restated { slots } => self.restated(slots, number),
+            End::Failed { token, slots } => self.finish(token, slots, Err(StoreError::WriteFault)),
+        }
+    }
+
+    /// A change cannot be carried out; what of it is in the log already stays.
+    fn give_up(&mut self, pending: Pending, error: StoreError) {
+        match pending {
+            Pending::Publish(Publish { token, volume, slots, new_cells, .. }) => {
+                self.room.keep_promise(new_cells);
+                self.take_lent_back(volume, &slots);
+                self.finish(token, slots, Err(error));
+            }
+            Pending::Trim(mut trim) => {
+                trim.take_frames().into_iter().for_each(|frame| self.arena.give_back(frame));
+                self.finish(trim.token, trim.slots, Err(error));
+            }
+            Pending::Put { .. } | Pending::Delete { .. } => {}
+        }
+    }
+
+    /// All that waits learns that nothing is written any more.
+    pub(super) fn fail_queue(&mut self) {
+        while let Some(pending) = self.queue.pop_front() {
+            self.give_up(pending, StoreError::WriteFault);
+        }
+    }
+}
+
+/// The cells that some blocks lie in.
+pub(super) fn cells_of(shape: CellShape, lba: u64, blocks: u64) -> Range<u64> {
+    let per_cell = shape.blocks_per_cell();
+    lba / per_cell..lba.saturating_add(blocks).div_ceil(per_cell)
+}
+
+pub(super) fn state_of(provenance: Provenance) -> BlockState {
+    match provenance {
+        Provenance::Hole => BlockState::Hole,
+        Provenance::Inserted => BlockState::Inserted,
+        Provenance::HostGood => BlockState::HostGood,
+        Provenance::HostBadGuard => BlockState::HostBadGuard,
+        Provenance::Uncorrectable => BlockState::Uncorrectable,
+    }
+}
+
+/// What an image keeps of a block's tuple: nothing of one that cannot be read.
+pub(super) fn tuple_of(record: &BlockRecord) -> &[u8] {
+    if state_of(record.provenance).has_data() { &record.tuple } else { &[] }
+}
