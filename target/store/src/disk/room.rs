@@ -3,10 +3,13 @@
 //! A cell takes a slot. A page of the map takes two: the next checkpoint writes it anew before the old one is free.
 //! Beyond these some slots are kept for changes under way, which take fresh slots before the old ones come back.
 
-/// Slots kept for changes under way: a fraction of the pool, and at least this many batches of the longest writes.
-const RESERVE_MIN: u64 = 1024;
+/// Slots kept for changes under way, at most: several of the longest writes.
+const RESERVE_MAX: u64 = 1024;
 
-/// The share of the pool that is kept at most, for small pools: a sixteenth.
+/// The same, at least: the longest write, which may begin in the middle of a cell.
+const RESERVE_MIN: u64 = 288;
+
+/// The share of the pool that is kept in between.
 const RESERVE_SHARE: u64 = 16;
 
 /// Cells of a leaf of the shape that packs them best: what capacity is told for.
@@ -30,7 +33,12 @@ impl Room {
     pub(super) fn new(slots: u64, table_pages: u64) -> Room {
         // Both copies, before and after a checkpoint.
         let tables = 4 * table_pages;
-        Room { slots, reserve: RESERVE_MIN.min(slots / RESERVE_SHARE) + tables, tables, promised: 0 }
+        Room {
+            slots,
+            reserve: (slots / RESERVE_SHARE).clamp(RESERVE_MIN, RESERVE_MAX) + tables,
+            tables,
+            promised: 0,
+        }
     }
 
     /// Cells that the pool can hold if they lie side by side in their volumes. Scattered ones need more pages.

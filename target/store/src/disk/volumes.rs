@@ -239,7 +239,6 @@ impl<A: PoolMemory> DiskPool<A> {
         let volume = self.volumes.get_mut(index).filter(|volume| !volume.deleted);
         let volume = volume.ok_or(PoolError::NoVolume(id))?;
         volume.deleted = true;
-        volume.unsettled += 1;
         self.volumes.asked += 1;
         self.queue.push_back(Pending::Delete { volume: index, change: self.volumes.asked });
         Ok(())
@@ -247,9 +246,6 @@ impl<A: PoolMemory> DiskPool<A> {
 
     fn ask_for_put(&mut self, index: VolumeIndex) {
         self.volumes.asked += 1;
-        if let Some(volume) = self.volumes.get_mut(index) {
-            volume.unsettled += 1;
-        }
         self.queue.push_back(Pending::Put { volume: index, change: self.volumes.asked });
     }
 
@@ -305,6 +301,10 @@ impl<A: PoolMemory> DiskPool<A> {
             let Some(block) = self.arena.frame_mut(open.batch.frame) else { return Step::Wait };
             if push(&mut open.builder, block) {
                 open.batch.ends.push(End::Change { change, volume });
+                // From here on: what was asked for before is in the log before.
+                if let Some(volume) = self.volumes.get_mut(volume) {
+                    volume.unsettled += 1;
+                }
                 return Step::Done;
             }
             self.close_batch(false);

@@ -164,7 +164,14 @@ impl<A: PoolMemory> DiskPool<A> {
             }
         }
         if publish.placed == 0 {
-            self.begin_afresh_for(shape, cells_of(shape, publish.lba, publish.slots.len() as u64));
+            let cells = cells_of(shape, publish.lba, publish.slots.len() as u64);
+            // One that is placed in part keeps its batch open: there must be slots for the rest.
+            let kept = self.room.kept_for_checkpoint(self.tree.pages());
+            if self.space.free().saturating_sub(kept) < cells.end - cells.start {
+                self.want_slots();
+                return Step::Wait;
+            }
+            self.begin_afresh_for(shape, cells);
         }
         while publish.placed < publish.slots.len() {
             let lba = publish.lba + publish.placed as u64;

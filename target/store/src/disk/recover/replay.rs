@@ -11,7 +11,7 @@ use crate::disk::pool::pool_tag;
 use crate::memory::VolumeIndex;
 
 impl Found {
-    /// Replays the journal. Tells whether there was anything in it.
+    /// Replays the journal. Tells whether there is anything in it.
     pub(super) fn replay(
         &mut self,
         device: &impl Device,
@@ -19,17 +19,19 @@ impl Found {
         progress: &mut dyn FnMut(OpeningProgress),
     ) -> Result<bool, OpenPoolError> {
         let journal = Journal { device, layout: self.layout, tag: pool_tag(&self.identity.uuid) };
-        let survey = journal.survey(superblock)?;
-        let Some(last) = survey.last else { return Ok(false) };
+        let Survey { last, highest, durable } = journal.survey(superblock)?;
+        let Some(highest) = highest else { return Ok(false) };
         let mut blocks = 0;
-        journal.visit(superblock.journal_start, last, &mut |block| {
-            self.replay_block(device, block, survey.durable)?;
-            blocks += 1;
-            progress(OpeningProgress::Journal { blocks });
-            Ok(true)
-        })?;
-        // Blocks of before that come to light later must not be taken for new ones.
-        self.next_number = last + WINDOW + 1;
+        if let Some(last) = last {
+            journal.visit(superblock.journal_start, last, &mut |block| {
+                self.replay_block(device, block, durable)?;
+                blocks += 1;
+                progress(OpeningProgress::Journal { blocks });
+                Ok(())
+            })?;
+        }
+        // Numbers up to here are used up, and so are those of blocks that were on their way.
+        self.next_number = self.next_number.max(highest + WINDOW + 1);
         Ok(true)
     }
 
@@ -126,8 +128,11 @@ struct Journal<'a, D> {
 
 /// What the journal holds.
 struct Survey {
-    /// The last block; `None` if there is nothing to replay.
+    /// The last block to replay; `None` if there is none.
     last: Option<u64>,
+    /// The highest number of all blocks; `None` if there is none. Blocks that were complete and not flushed may be missing in any
+    /// number, and later ones be there: they are not replayed, but their numbers are used up.
+    highest: Option<u64>,
     /// All up to this one are durable.
     durable: u64,
 }
@@ -136,43 +141,41 @@ impl<D: Device> Journal<'_, D> {
     /// Finds out where the journal ends and what of it is durable.
     fn survey(&self, superblock: &Superblock) -> Result<Survey, OpenPoolError> {
         let start = superblock.journal_start;
-        let (mut last, mut durable) = (None, superblock.durable_through);
+        let mut found = Survey { last: None, highest: None, durable: superblock.durable_through };
         let mut missing = Vec::new();
         let window = if holdfast_mutant::active("store-hole-ends-log") { 1 } else { WINDOW };
         self.visit(start, start + self.layout.journal_slots() - 1, &mut |block| {
-            let (number, found) = (block.number(), block.stamp());
-            let first = last.map_or(start, |last| last + 1);
-            if number - first >= window {
-                return Ok(false);
-            }
-            missing.extend(first..number);
-            if found.generation > superblock.generation {
+            let (number, stamp) = (block.number(), block.stamp());
+            if stamp.generation > superblock.generation {
                 return Err(OpenPoolError::SuperblockLost { number });
             }
-            last = Some(number);
-            durable = durable.max(found.durable_through);
-            Ok(true)
+            let next = found.last.map_or(start, |last| last + 1);
+            if found.last == found.highest && number - next < window {
+                missing.extend(next..number);
+                found.last = Some(number);
+            }
+            found.highest = Some(number);
+            found.durable = found.durable.max(stamp.durable_through);
+            Ok(())
         })?;
-        // Beyond the last block there may be others that the superblock calls durable.
-        let end = last.map_or(start, |last| last + 1);
-        missing.extend(end..durable.saturating_add(1).max(end));
-        let lost = missing.into_iter().find(|number| *number <= durable);
-        match lost {
+        // Beyond the last block there may be others that are said to be durable.
+        let end = found.last.map_or(start, |last| last + 1);
+        missing.extend(end..found.durable.saturating_add(1).max(end));
+        match missing.into_iter().find(|number| *number <= found.durable) {
             Some(number) => Err(OpenPoolError::JournalLost { number }),
-            None => Ok(Survey { last, durable }),
+            None => Ok(found),
         }
     }
 
-    /// Shows the blocks from `first` to `last` that are there, in order, until `see` says that it has seen enough.
+    /// Shows the blocks from `first` to `last` that are there, in order.
     fn visit(
         &self,
         first: u64,
         last: u64,
-        see: &mut dyn FnMut(&JournalBlock<'_>) -> Result<bool, OpenPoolError>,
+        see: &mut dyn FnMut(&JournalBlock<'_>) -> Result<(), OpenPoolError>,
     ) -> Result<(), OpenPoolError> {
         let mut bytes = Vec::new();
         let mut next = first;
-        let mut missing = 0;
         while next <= last {
             let place = self.layout.journal_slot(next);
             let to_end = self.layout.journal_first() + self.layout.journal_slots() - place;
@@ -190,20 +193,12 @@ impl<D: Device> Journal<'_, D> {
                     }
                 }
                 match JournalBlock::decode(page, self.tag) {
-                    Ok(block) if block.number() == number => {
-                        missing = 0;
-                        if !see(&block)? {
-                            return Ok(());
-                        }
-                    }
+                    Ok(block) if block.number() == number => see(&block)?,
                     Ok(block) if block.number() > number => {
                         return Err(OpenPoolError::SuperblockLost { number: block.number() });
                     }
                     Err(error) if !error.is_missing() => return Err(OpenPoolError::Journal(error)),
-                    Ok(_) | Err(_) => missing += 1,
-                }
-                if missing > WINDOW {
-                    return Ok(());
+                    Ok(_) | Err(_) => {}
                 }
             }
             next += count;
