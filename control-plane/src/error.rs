@@ -17,6 +17,15 @@ impl Fault {
     pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), detail: detail.into() }
     }
+
+    /// What the target says against an object: named, unless one field is at fault, which is the asker's own.
+    pub fn from_target(fault: &ObjectFault) -> Self {
+        let detail = match fault.field.as_str() {
+            "" => format!("{}: {}", fault.name, fault.detail),
+            _ => fault.detail.clone(),
+        };
+        Self::new(fault.field.as_str(), detail)
+    }
 }
 
 /// Why a request was not carried out. Whatever the variant, nothing was changed.
@@ -31,6 +40,9 @@ pub enum Error {
     /// 404: no such route.
     #[error("there is nothing at this address")]
     NoRoute,
+    /// 404: drills are switched off.
+    #[error("this appliance was not started for drills: start it with --enable-drills")]
+    NoDrills,
     /// 404: the path names an object that does not exist.
     #[error("there is no {kind} {name}")]
     Missing {

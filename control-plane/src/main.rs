@@ -37,6 +37,9 @@ struct Arguments {
     /// Size of the memory pool `ram` that the first start makes.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
     ram_pool: u64,
+    /// Allow stored bits to be damaged on purpose, by `/drills`.
+    #[arg(long)]
+    enable_drills: bool,
 }
 
 fn main() -> ExitCode {
@@ -102,7 +105,7 @@ async fn serve(
     let listener = TcpListener::from_std(listener).context("the listening socket cannot be used")?;
     let address = listener.local_addr().context("the listening socket cannot be used")?;
     let target = TargetHandle::spawn(arguments.target_socket.clone());
-    let app = App::open(&arguments.state, target, arguments.ram_pool)
+    let app = App::open(&arguments.state, target, arguments.ram_pool, arguments.enable_drills)
         .await
         .map_err(|error| anyhow::anyhow!("cannot open the database: {}", explain(&error)))?;
     let (stop, stopped) = watch::channel(false);

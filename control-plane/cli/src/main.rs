@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use commands::{
-    ClientOptions, EventCommand, GrantCommand, Group, HostCommand, IncidentCommand, Leaf, NamespaceCommand,
+    ClientOptions, DrillCommand, EventCommand, GrantCommand, Group, HostCommand, IncidentCommand, Leaf, NamespaceCommand,
     PoolCommand, SubsystemCommand, VolumeCommand,
 };
 use up::{UpArgs, UpError};
@@ -67,6 +67,8 @@ enum Command {
     Grant(Group<GrantCommand>),
     /// Incidents: integrity failures with their evidence and verdict
     Incident(Group<IncidentCommand>),
+    /// Faults injected on purpose
+    Drill(Group<DrillCommand>),
     /// Events as they happen
     Event(Group<EventCommand>),
     /// Show a summary of the appliance
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         Command::Host(group) => group.run(options),
         Command::Grant(group) => group.run(options),
         Command::Incident(group) => group.run(options),
+        Command::Drill(group) => group.run(options),
         Command::Event(group) => group.run(options),
         Command::Status(leaf) => leaf.run(options, commands::status),
         Command::Openapi(leaf) => leaf.run(options, commands::openapi),

@@ -168,6 +168,12 @@ fn commands_send_what_the_api_expects() {
         ),
         (&["grant", "show", "s1", "h"], "GET /api/v1/subsystems/s1/hosts/h", ""),
         (&["grant", "remove", "s1", "h"], "DELETE /api/v1/subsystems/s1/hosts/h", ""),
+        (
+            &["drill", "create", "v", "--lba", "8", "--stage", "media", "--bit", "3"],
+            "POST /api/v1/drills",
+            r#"{"bit":3,"lba":8,"stage":"media","volume":"v"}"#,
+        ),
+        (&["drill", "show", "42"], "GET /api/v1/drills/42", ""),
         (&["incident", "show", "42"], "GET /api/v1/incidents/42", ""),
         (&["openapi"], "GET /openapi.json", ""),
     ];

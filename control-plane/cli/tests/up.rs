@@ -71,6 +71,7 @@ fn children_get_their_arguments_and_named_descriptors() {
         "64MiB",
         "--map-memory",
         "256MiB",
+        "--enable-drills",
     ];
     let (up, _) = start(&installation, &flags);
     let lines = stop(up, Signal::TERM);
@@ -78,10 +79,10 @@ fn children_get_their_arguments_and_named_descriptors() {
     let state = state.display();
     let target = format!(
         "target: args --state {state}/target --socket {state}/target.sock --cores 0 --io epoll \
-         --map-memory 268435456 --nvme-advertise 10.0.2.2:4420"
+         --map-memory 268435456 --enable-drills --nvme-advertise 10.0.2.2:4420"
     );
     let control = format!(
-        "control-plane: args --state {state} --target-socket {state}/target.sock --ram-pool 67108864"
+        "control-plane: args --state {state} --target-socket {state}/target.sock --ram-pool 67108864 --enable-drills"
     );
     assert!(lines.contains(&target) && lines.contains(&control), "{lines:#?}");
     position(&lines, "descriptors nvme-0:nvme-1:lifeline");
@@ -258,7 +259,6 @@ fn wrong_usage_and_later_flags_end_with_status_2() {
     let installation = Installation::new();
     let cases: &[(&[&str], &str)] = &[
         (&["--secure"], "--secure: not in this version"),
-        (&["--enable-drills"], "--enable-drills: not in this version"),
         (&["--iscsi", "nowhere"], "invalid value 'nowhere' for '--iscsi"),
         (&["--nvme", "none"], "cannot stand beside another"),
         (&["--cores", "3-1"], "runs backwards"),

@@ -6,6 +6,7 @@
 //! as soon as either side is back.
 
 pub mod counters;
+pub mod drills;
 pub mod events;
 pub mod grants;
 pub mod hosts;
@@ -63,6 +64,8 @@ pub struct App {
     pub(crate) events: Events,
     pub(crate) telemetry: Telemetry,
     pub(crate) streams: Arc<Semaphore>,
+    /// Whether stored bits may be damaged on purpose.
+    drills: bool,
     writer: Mutex<Writer>,
     sync: watch::Sender<Sync>,
     /// Calls the reconciler before its time.
@@ -88,8 +91,14 @@ impl Writer {
 }
 
 impl App {
-    /// Opens the database in `state` and, on the first start ever, makes the memory pool `ram` of `ram_pool_bytes`.
-    pub async fn open(state: &Path, target: TargetHandle, ram_pool_bytes: u64) -> Result<Arc<Self>> {
+    /// Opens the database in `state` and, on the first start ever, makes the memory pool `ram` of `ram_pool_bytes`. With
+    /// `drills`, stored bits may be damaged on purpose.
+    pub async fn open(
+        state: &Path,
+        target: TargetHandle,
+        ram_pool_bytes: u64,
+        drills: bool,
+    ) -> Result<Arc<Self>> {
         let db = Db::open(state).await?;
         let mut tx = db.write().await?;
         pools::make_first_pool(&mut tx, ram_pool_bytes).await?;
@@ -104,6 +113,7 @@ impl App {
             events: Events::new(),
             telemetry,
             streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
+            drills,
             writer: Mutex::new(Writer { revision, committed, synced: None }),
             sync: watch::Sender::new(Sync::Waiting { reason: "not reached yet".to_owned() }),
             wake: Notify::new(),
@@ -246,17 +256,9 @@ impl App {
 /// What the target's refusal means to whoever asked.
 fn refusal(faults: Vec<ObjectFault>) -> Error {
     let of = |cause| faults.iter().find(|fault| fault.cause == cause);
-    let told = |fault: &ObjectFault| {
-        let detail = if fault.field.is_empty() {
-            format!("{}: {}", fault.name, fault.detail)
-        } else {
-            fault.detail.clone()
-        };
-        Fault::new(fault.field.as_str(), detail)
-    };
     match (of(FaultCause::NoRoom), of(FaultCause::Conflict)) {
-        (Some(fault), _) => Error::NoRoom(told(fault)),
-        (None, Some(fault)) => Error::Conflict(told(fault)),
+        (Some(fault), _) => Error::NoRoom(Fault::from_target(fault)),
+        (None, Some(fault)) => Error::Conflict(Fault::from_target(fault)),
         (None, None) => Error::Refused(faults),
     }
 }

@@ -133,6 +133,26 @@ words! {
 }
 
 words! {
+    /// Where on its way a bit is flipped.
+    DrillStageWord {
+        /// In the target's memory, in the block's next write, between the check and the store.
+        TargetMemory = "target-memory",
+        /// On the file or device, beneath the store's checksum.
+        Media = "media",
+    }
+}
+
+words! {
+    /// How far a drill is.
+    DrillState {
+        /// It waits for the block's next write.
+        Armed = "armed",
+        /// The bit has been flipped.
+        Done = "done",
+    }
+}
+
+words! {
     /// Transports.
     Transport {
         /// NVMe over TCP.
@@ -230,6 +250,8 @@ mod tests {
         check::<Enforce>(Enforce::WORDS);
         check::<Guard>(Guard::WORDS);
         check::<Health>(Health::WORDS);
+        check::<DrillStageWord>(DrillStageWord::WORDS);
+        check::<DrillState>(DrillState::WORDS);
         check::<Transport>(Transport::WORDS);
         check::<Operation>(Operation::WORDS);
         check::<Tag>(Tag::WORDS);

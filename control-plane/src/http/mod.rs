@@ -3,6 +3,7 @@
 
 pub(crate) mod body;
 mod counters;
+mod drills;
 mod events;
 mod grants;
 mod guard;
@@ -80,6 +81,8 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(hosts::list, hosts::create))
         .routes(routes!(hosts::get, hosts::patch, hosts::delete))
         .routes(routes!(counters::get))
+        .routes(routes!(drills::create))
+        .routes(routes!(drills::get))
         .routes(routes!(incidents::list))
         .routes(routes!(incidents::get))
         .routes(routes!(events::stream));

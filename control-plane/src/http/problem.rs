@@ -45,7 +45,7 @@ fn class(error: &Error) -> (StatusCode, &'static str, &'static str) {
     match error {
         Error::Shape(_) => (StatusCode::BAD_REQUEST, "malformed", "The request cannot be read"),
         Error::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "The request comes from elsewhere"),
-        Error::NoRoute | Error::Missing { .. } => {
+        Error::NoRoute | Error::NoDrills | Error::Missing { .. } => {
             (StatusCode::NOT_FOUND, "not-found", "There is no such thing")
         }
         Error::Method => (StatusCode::METHOD_NOT_ALLOWED, "method", "The method does not exist here"),
@@ -77,13 +77,9 @@ impl IntoResponse for Error {
         let errors: Vec<ProblemField> = match self {
             Self::Shape(faults) | Self::Value(faults) => faults.into_iter().map(ProblemField::from).collect(),
             Self::Conflict(fault) | Self::NoRoom(fault) => vec![fault.into()],
-            Self::Refused(faults) => faults
-                .into_iter()
-                .map(|fault| ProblemField {
-                    detail: format!("{}: {}", fault.name, fault.detail),
-                    pointer: fault.field,
-                })
-                .collect(),
+            Self::Refused(faults) => {
+                faults.into_iter().map(|fault| Fault::from_target(&fault).into()).collect()
+            }
             _ => Vec::new(),
         };
         if let (Some(first), 400 | 422) = (errors.first(), status.as_u16()) {

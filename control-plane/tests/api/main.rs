@@ -3,6 +3,7 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod changes;
+mod drills;
 mod hosts;
 mod incidents;
 mod lasting_pools;

@@ -56,6 +56,15 @@ impl Bench {
         Self { plane, target, running, folder }
     }
 
+    /// The same, with drills allowed.
+    pub(crate) async fn with_drills() -> Self {
+        let mut bench = Self::new().await;
+        bench.plane.kill();
+        bench.plane = Plane::start_with(bench.folder.path(), true).await;
+        bench.plane.in_sync().await;
+        bench
+    }
+
     /// Kills the plane as `kill -9` would, and starts another on what is on disk.
     pub(crate) async fn restart_plane(&mut self) {
         self.plane.kill();
@@ -73,13 +82,18 @@ impl Bench {
 
 impl Plane {
     pub(crate) async fn start(folder: &Path) -> Self {
+        Self::start_with(folder, false).await
+    }
+
+    pub(crate) async fn start_with(folder: &Path, drills: bool) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (stop, stopped) = watch::channel(false);
         let (state, socket) = (folder.to_owned(), folder.join("target.sock"));
         let app = runtime
             .spawn(async move {
-                let app = App::open(&state, TargetHandle::spawn(socket), RAM_POOL_BYTES).await.unwrap();
+                let app =
+                    App::open(&state, TargetHandle::spawn(socket), RAM_POOL_BYTES, drills).await.unwrap();
                 tokio::spawn(reconcile::run(Arc::clone(&app), stopped.clone()));
                 (http::router(Arc::clone(&app), stopped), app)
             })

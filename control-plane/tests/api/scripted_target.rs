@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use holdfast_contract::{
-    Applied, Backing, DesiredPool, DesiredState, FoundPool, Hello, Incident, ObjectFault, ObjectKind,
-    ObservedPool, ObservedState, ObservedVolume, PROTOCOL_VERSION, PoolId, PoolOrder, Progress, Request,
-    Response, decode_line, encode_line,
+    Applied, Backing, DesiredPool, DesiredState, DrillOrder, FoundPool, Hello, Incident, ObjectFault,
+    ObjectKind, ObservedDrill, ObservedPool, ObservedState, ObservedVolume, PROTOCOL_VERSION, PoolId,
+    PoolOrder, Progress, Request, Response, decode_line, encode_line,
 };
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -46,6 +46,7 @@ pub(crate) struct Script {
     /// Orders in the making.
     pub(crate) ordered: Vec<PoolOrder>,
     pub(crate) abandoned: Vec<PoolId>,
+    pub(crate) drilled: Vec<DrillOrder>,
     pub(crate) incidents: Vec<Incident>,
     /// Every `Incidents` request's `after`.
     pub(crate) asked_after: Vec<u64>,
@@ -83,6 +84,7 @@ impl Target {
             on_prepare: OnPrepare::Make,
             ordered: Vec::new(),
             abandoned: Vec::new(),
+            drilled: Vec::new(),
             incidents: Vec::new(),
             asked_after: Vec::new(),
             acked: Vec::new(),
@@ -168,7 +170,12 @@ impl Target {
                 script.abandoned.push(ticket);
                 Response::Abandoned
             }
-            Request::Drill(_) => Response::Drilled,
+            Request::Drill(order) => {
+                let drill = ObservedDrill { id: order.id.clone(), done: false, failure: None };
+                script.observed.drills.push(drill);
+                script.drilled.push(order);
+                Response::Drilled
+            }
             Request::Observe => Response::Observed(Box::new(script.observed.clone())),
             Request::Incidents { after, limit } => {
                 script.asked_after.push(after);

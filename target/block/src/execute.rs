@@ -31,6 +31,7 @@ impl<S: Store, F: FaultSink> Service<S, F> {
                 _ => {}
             }
         }
+        self.drill(id);
         let Some(ticket) = self.tickets.get_mut(id) else { return };
         ticket.stage = Stage::Submitted;
         let slots = std::mem::take(&mut ticket.slots);

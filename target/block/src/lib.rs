@@ -18,6 +18,7 @@ mod blame;
 mod command;
 mod copy;
 mod counters;
+mod drills;
 mod execute;
 mod exports;
 mod hosts;
@@ -36,6 +37,7 @@ pub use copy::{BlockOrigin, WIRE_BLOCK_LEN_MAX};
 pub use counters::{
     CounterBook, DURATION_BOUNDS_US, DigestCounters, Direction, DurationTotals, IoCounters, IoRow, PiRow,
 };
+pub use drills::{DRILLS_MAX, Drill};
 pub use exports::{Access, Enforce, Exports, Grant, HostRecord, Namespace, Subsystem, View, VolumeInfo};
 pub use hosts::{Discovered, HostBook, Identity};
 pub use ids::{BlockCount, HostId, Lba, PoolId, SubsystemId, VolumeId};

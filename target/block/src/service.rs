@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::admission::{Admission, Attachment, transfer_len};
 use crate::attribution::FaultSink;
+use crate::drills::Drills;
 use crate::ticket::{SpareRooms, Stage, Table, Ticket, Work};
 use crate::turns::Turns;
 use crate::write_path::{fill_slots, fill_staged};
@@ -65,6 +66,7 @@ pub struct Service<S, F> {
     /// Payload bytes of Writes that are admitted and not ended.
     pub(crate) arriving_bytes: usize,
     pub(crate) durations: Durations,
+    pub(crate) drills: Drills,
     pub(crate) now_us: u64,
     pub(crate) now_unix_ms: u64,
 }
@@ -99,6 +101,7 @@ impl<S: Store, F: FaultSink> Service<S, F> {
             slot_lists_kept: 0,
             arriving_bytes: 0,
             durations,
+            drills: Drills::default(),
             now_us: 0,
             now_unix_ms: 0,
         }

@@ -1,5 +1,6 @@
 //! The client commands, one file for each resource: what is typed, what is sent, what is printed.
 
+mod drill;
 mod event;
 mod grant;
 mod host;
@@ -14,6 +15,7 @@ mod volume;
 
 use clap::{Args, Subcommand};
 
+pub(crate) use drill::DrillCommand;
 pub(crate) use event::EventCommand;
 pub(crate) use grant::GrantCommand;
 pub(crate) use host::HostCommand;

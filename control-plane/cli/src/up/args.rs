@@ -70,7 +70,7 @@ pub(crate) struct UpArgs {
     #[arg(long)]
     secure: bool,
 
-    /// Allow fault injection (not in this version)
+    /// Allow fault injection: `holdfast drill`, `/drills`
     #[arg(long)]
     enable_drills: bool,
 }
@@ -123,6 +123,8 @@ pub(crate) struct Plan {
     pub(crate) ram_pool: ByteSize,
     /// Memory for maps; the target decides if it is not given.
     pub(crate) map_memory: Option<ByteSize>,
+    /// Whether stored bits may be damaged on purpose.
+    pub(crate) drills: bool,
 }
 
 impl UpArgs {
@@ -134,9 +136,6 @@ impl UpArgs {
     pub(crate) fn plan(self, allowed: &CpuSet) -> Result<Plan, UpError> {
         if self.secure {
             return Err(UpError::NotInThisVersion("--secure"));
-        }
-        if self.enable_drills {
-            return Err(UpError::NotInThisVersion("--enable-drills"));
         }
         let nvme = portals("--nvme", &self.nvme, &self.nvme_advertise)?;
         portals("--iscsi", &self.iscsi, &self.iscsi_advertise)?;
@@ -157,6 +156,7 @@ impl UpArgs {
             io: self.io,
             ram_pool: self.ram_pool,
             map_memory: self.map_memory,
+            drills: self.enable_drills,
         })
     }
 }
@@ -230,15 +230,13 @@ mod tests {
         assert_eq!(plan.api, "127.0.0.1:8080".parse().unwrap());
         assert_eq!((plan.cores.to_string().as_str(), plan.io), ("0", Interface::Auto));
         assert_eq!(plan.ram_pool.bytes(), 1 << 30);
-        assert_eq!(plan.map_memory, None);
+        assert_eq!((plan.map_memory, plan.drills), (None, false));
         assert!(plan.nvme_advertise.is_empty());
     }
 
     #[test]
     fn flags_of_later_versions_are_refused_as_such() {
-        for flag in ["--secure", "--enable-drills"] {
-            assert_eq!(refusal(&[flag]), (2, format!("{flag}: not in this version")));
-        }
+        assert_eq!(refusal(&["--secure"]), (2, "--secure: not in this version".to_owned()));
     }
 
     #[test]

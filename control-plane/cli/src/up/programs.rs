@@ -59,6 +59,9 @@ impl Programs {
         if let Some(size) = plan.map_memory {
             args.extend(["--map-memory".into(), size.bytes().to_string().into()]);
         }
+        if plan.drills {
+            args.push("--enable-drills".into());
+        }
         for address in &plan.nvme_advertise {
             args.extend(["--nvme-advertise".into(), address.to_string().into()]);
         }
@@ -68,7 +71,7 @@ impl Programs {
 
     /// The management plane's call.
     pub(crate) fn control_plane(&self, plan: &Plan, state: &StateDir) -> Program {
-        let args = vec![
+        let mut args: Vec<OsString> = vec![
             "--state".into(),
             state.path().into(),
             "--target-socket".into(),
@@ -76,6 +79,9 @@ impl Programs {
             "--ram-pool".into(),
             plan.ram_pool.bytes().to_string().into(),
         ];
+        if plan.drills {
+            args.push("--enable-drills".into());
+        }
         let notify_socket = state.socket("notify-control.sock");
         Program { name: CONTROL_PLANE, path: self.control_plane.clone(), args, notify_socket }
     }

@@ -9,6 +9,7 @@
 )]
 
 mod copy;
+mod drills;
 mod marks;
 mod pairs;
 mod service;
