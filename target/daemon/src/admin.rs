@@ -7,10 +7,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holdfast_contract::{
-    Hello, MESSAGE_BYTES_MAX, ObjectKind, PROTOCOL_VERSION, Request, Response, decode_line, encode_line,
+    Hello, MESSAGE_BYTES_MAX, PROTOCOL_VERSION, Request, Response, decode_line, encode_line,
 };
 
-use crate::intent::{LATER, fault};
 use crate::keeper::{SharedSpool, lock};
 use crate::target::Target;
 
@@ -104,16 +103,12 @@ fn answer(request: Request, target: &SharedTarget, spool: &SharedSpool) -> Respo
             lock(spool).acknowledge(through);
             return Response::Acked;
         }
-        Request::Prepare(order) => {
-            let fault = fault(ObjectKind::Pool, &order.name, LATER).at("/backing/kind");
-            return Response::Refused(vec![fault]);
-        }
-        Request::Abandon { .. } => return Response::Abandoned,
-        Request::Drill(order) => {
-            let detail = "this target was not started for drills";
-            return Response::Refused(vec![fault(ObjectKind::Drill, &order.id, detail)]);
-        }
-        Request::Hello(_) | Request::Apply(_) | Request::Observe => {}
+        Request::Hello(_)
+        | Request::Apply(_)
+        | Request::Observe
+        | Request::Prepare(_)
+        | Request::Abandon { .. }
+        | Request::Drill(_) => {}
     }
     let dropped = lock(spool).dropped();
     let mut guard = target.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,11 +118,11 @@ fn answer(request: Request, target: &SharedTarget, spool: &SharedSpool) -> Respo
     match request {
         Request::Apply(desired) => target.apply(*desired),
         Request::Observe => Response::Observed(Box::new(target.observe(dropped))),
-        Request::Hello(_)
-        | Request::Incidents { .. }
-        | Request::AckIncidents { .. }
-        | Request::Prepare(_)
-        | Request::Abandon { .. }
-        | Request::Drill(_) => Response::Error { detail: "not now".to_owned() },
+        Request::Prepare(order) => target.prepare(&order),
+        Request::Abandon { ticket } => target.abandon(ticket),
+        Request::Drill(order) => target.drill(&order),
+        Request::Hello(_) | Request::Incidents { .. } | Request::AckIncidents { .. } => {
+            Response::Error { detail: "not now".to_owned() }
+        }
     }
 }

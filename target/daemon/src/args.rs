@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// machine's memory].
     #[arg(long, value_name = "BYTES")]
     pub map_memory: Option<u64>,
+    /// Allow stored bits to be damaged on purpose, when the control plane asks for it.
+    #[arg(long)]
+    pub enable_drills: bool,
     /// NVMe/TCP portal to listen on, beside those passed by descriptor; may repeat.
     #[arg(long, value_name = "ADDR:PORT")]
     pub nvme: Vec<SocketAddr>,

@@ -7,8 +7,8 @@ use holdfast_block::{
     VolumeInfo,
 };
 use holdfast_contract::{
-    Backing, DesiredGrant, DesiredState, DesiredSubsystem, DesiredVolume, EnforceSetting, GuardSetting,
-    ObjectFault, ObjectKind, PiSettings, ViewSetting,
+    Backing, DesiredGrant, DesiredPool, DesiredState, DesiredSubsystem, DesiredVolume, EnforceSetting,
+    GuardSetting, ObjectFault, ObjectKind, PiSettings, ViewSetting,
 };
 use holdfast_pi::{GuardKind, PiFormat, PiType};
 use uuid::Uuid;
@@ -16,10 +16,7 @@ use uuid::Uuid;
 /// Highest NSID that can be mapped.
 pub(crate) const NSID_MAX: u32 = 1024;
 
-/// What is said of pools that last.
-pub(crate) const LATER: &str = "pools in files and on devices are not in this version";
-
-/// A pool as it shall be.
+/// A memory pool as it shall be.
 #[derive(Debug, Clone)]
 pub(crate) struct WantedPool {
     /// Which.
@@ -39,7 +36,7 @@ pub(crate) struct WantedVolume {
     pub pool: PoolId,
     /// Geometry and identifiers; a volume that exists keeps its own identifiers.
     pub info: VolumeInfo,
-    /// It existed before: if it is not there, its contents were lost.
+    /// It existed before: if it is not there, its contents were lost. In a pool that lasts it is never made anew.
     pub provisioned: bool,
 }
 
@@ -48,8 +45,12 @@ pub(crate) struct WantedVolume {
 pub(crate) struct Intent {
     /// Its revision.
     pub revision: u64,
-    /// Pools in the order given.
-    pub pools: Vec<WantedPool>,
+    /// Memory pools in the order given.
+    pub memory: Vec<WantedPool>,
+    /// Pools in files and on devices.
+    pub lasting: Vec<DesiredPool>,
+    /// Those that shall be destroyed.
+    pub destroyed: Vec<DesiredPool>,
     /// Volumes by identifier.
     pub volumes: BTreeMap<VolumeId, WantedVolume>,
     subsystems: Vec<DesiredSubsystem>,
@@ -60,18 +61,16 @@ impl Intent {
     /// Checks and translates. All faults are named, not only the first.
     pub(crate) fn read(desired: &DesiredState) -> Result<Intent, Vec<ObjectFault>> {
         let mut faults = Vec::new();
-        let mut pools = Vec::new();
+        let (mut memory, mut lasting) = (Vec::new(), Vec::new());
         for pool in &desired.pools {
             match pool.backing {
                 Backing::Memory { size_bytes } => {
-                    pools.push(WantedPool { id: pool_id(pool.id), name: pool.name.clone(), size_bytes });
+                    memory.push(WantedPool { id: pool_id(pool.id), name: pool.name.clone(), size_bytes });
                 }
-                Backing::File { .. } | Backing::Block { .. } => {
-                    faults.push(fault(ObjectKind::Pool, &pool.name, LATER).at("/backing/kind"));
-                }
+                Backing::File { .. } | Backing::Block { .. } => lasting.push(pool.clone()),
             }
         }
-        let pool_ids: BTreeSet<PoolId> = pools.iter().map(|pool| pool.id).collect();
+        let pool_ids: BTreeSet<PoolId> = desired.pools.iter().map(|pool| pool_id(pool.id)).collect();
         let mut volumes = BTreeMap::new();
         for volume in &desired.volumes {
             match read_volume(volume, &pool_ids) {
@@ -98,7 +97,9 @@ impl Intent {
         });
         Ok(Intent {
             revision: desired.revision,
-            pools,
+            memory,
+            lasting,
+            destroyed: desired.destroyed.clone(),
             volumes,
             subsystems: desired.subsystems.clone(),
             hosts: hosts.collect(),
@@ -145,7 +146,8 @@ pub(crate) fn volume_id(id: holdfast_contract::VolumeId) -> VolumeId {
     VolumeId::from_nonzero(id.nonzero())
 }
 
-fn pool_id(id: holdfast_contract::PoolId) -> PoolId {
+/// The same identifier in the block layer's type.
+pub(crate) fn pool_id(id: holdfast_contract::PoolId) -> PoolId {
     PoolId::from_nonzero(id.nonzero())
 }
 

@@ -12,6 +12,7 @@ mod guests;
 mod intent;
 mod keeper;
 mod large_pages;
+mod lasting;
 mod pools;
 mod privileges;
 mod record;
@@ -24,8 +25,10 @@ use std::io::{IsTerminal, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
@@ -39,11 +42,14 @@ use holdfast_store::Stores;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::admin::SharedTarget;
 use crate::args::Args;
 use crate::core::{CoreHandle, MAIL_MAX, Mail};
 use crate::faults::{FaultSender, fault_queue};
 use crate::keeper::Keeper;
 use crate::large_pages::LargePages;
+use crate::lasting::Lasting;
+use crate::lasting::disk::DiskOpener;
 use crate::pools::{KeptMemory, map_memory_default};
 use crate::record::Records;
 use crate::router::Router;
@@ -57,6 +63,10 @@ const REMEDY: &str = "for io_uring, run Linux 6.1 or later with the sysctl kerne
 
 /// Descriptor whose end of file means that the supervisor is gone.
 const LIFELINE: &str = "lifeline";
+
+/// Pause between two looks at pools while one is being closed, and otherwise.
+const POOLS_BUSY: Duration = Duration::from_millis(5);
+const POOLS_IDLE: Duration = Duration::from_secs(1);
 
 fn main() -> std::process::ExitCode {
     let args = Args::parse();
@@ -129,7 +139,13 @@ fn run(args: &Args) -> anyhow::Result<()> {
 
     let applied = records.applied()?;
     let pages = LargePages::start().context("starting the thread for large pages")?;
-    let mut target = Target::new(records, shared, cores, memory, pages, names);
+    let map_bytes_max = args.map_memory.unwrap_or_else(map_memory_default);
+    let (wake, woken) = mpsc::channel();
+    let lasting = Lasting::new(DiskOpener { map_bytes_max }, wake);
+    let mut target = Target::new(records, shared, cores, memory, lasting, pages, names);
+    if args.enable_drills {
+        target.allow_drills();
+    }
     if let Some(applied) = applied {
         match target.restore(applied) {
             Response::Refused(faults) => faults.iter().for_each(|fault| {
@@ -140,6 +156,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
         }
     }
     let target = Arc::new(Mutex::new(Some(target)));
+    let settled = Arc::clone(&target);
+    std::thread::Builder::new().name("pools".to_owned()).spawn(move || settle_pools(&settled, &woken))?;
     let listener = admin::bind(&args.socket).with_context(|| format!("socket {}", args.socket.display()))?;
     let (served, spooled) = (Arc::clone(&target), Arc::clone(&spool));
     std::thread::Builder::new()
@@ -147,14 +165,29 @@ fn run(args: &Args) -> anyhow::Result<()> {
         .spawn(move || admin::serve(&listener, &served, &spooled))?;
     confine(&interfaces);
     handover::notify("READY=1").context("telling the service manager")?;
-    let map_bytes = args.map_memory.unwrap_or_else(map_memory_default);
-    tracing::info!(cores = ?args.cores.0, map_bytes, "serving");
+    tracing::info!(cores = ?args.cores.0, "serving");
 
     let reason = stopping.recv().unwrap_or("nobody is left to stop it");
     tracing::info!(reason, "stopping");
-    let target = target.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let mut target = target.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(target) = &mut target {
+        target.close_all();
+    }
     stop_cores(target.map(Target::into_cores).unwrap_or_default(), reactors)?;
     keeper.join().map_err(|_| anyhow::anyhow!("the keeper failed"))
+}
+
+/// Goes on with pools on their way in and out, whenever a thread of theirs is done or a core closes one; until the target stops.
+fn settle_pools(target: &SharedTarget, woken: &mpsc::Receiver<()>) {
+    let mut pause = POOLS_IDLE;
+    loop {
+        if woken.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
+            return;
+        }
+        let mut guard = target.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(target) = guard.as_mut() else { return };
+        pause = if target.settle() { POOLS_BUSY } else { POOLS_IDLE };
+    }
 }
 
 /// Leaves this thread without capabilities, and makes sure that it can do without.

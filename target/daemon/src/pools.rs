@@ -13,6 +13,13 @@ use crate::intent::WantedPool;
 #[derive(Debug)]
 pub(crate) struct PoolMap(Mapping);
 
+impl PoolMap {
+    /// Memory that nobody else keeps.
+    pub(crate) fn new(mapping: Mapping) -> Self {
+        PoolMap(mapping)
+    }
+}
+
 impl PoolMemory for PoolMap {
     fn len(&self) -> usize {
         self.0.len()

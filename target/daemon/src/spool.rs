@@ -13,7 +13,7 @@ use holdfast_block::attribution::{
 };
 use holdfast_block::{Operation, Session, Transport as BlockTransport};
 use holdfast_contract::{
-    Confidence, Evidence, HostId, Incident, OperationWord, TagWord, Transport, Verdict, VolumeId,
+    Confidence, Evidence, HostId, Incident, OperationWord, PoolId, TagWord, Transport, Verdict, VolumeId,
 };
 use holdfast_pi::Tag;
 use serde::{Deserialize, Serialize};
@@ -175,6 +175,11 @@ pub(crate) fn host(id: holdfast_block::HostId) -> HostId {
 /// The same identifier in the contract's type.
 pub(crate) fn volume_id(id: holdfast_block::VolumeId) -> VolumeId {
     VolumeId::from_nonzero(id.nonzero())
+}
+
+/// The same identifier in the contract's type.
+pub(crate) fn pool_id(id: holdfast_block::PoolId) -> PoolId {
+    PoolId::from_nonzero(id.nonzero())
 }
 
 /// The contract's word.

@@ -1,32 +1,37 @@
 //! The target as a whole, seen from its admin side: what was applied, where it lives, how it is.
 
+mod drills;
+mod lasting;
+mod observe;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use holdfast_block::{Exports, PoolId, Usage, VolumeId, VolumeInfo};
-use holdfast_contract::{
-    Applied, DesiredState, FaultCause, ObjectFault, ObjectKind, ObservedPool, ObservedSession, ObservedState,
-    ObservedVolume, PoolHealth, Response,
-};
-use holdfast_store::{PoolUsage, VolumeSpec, VolumeState};
+use holdfast_block::{Exports, PoolId, VolumeId, VolumeInfo};
+use holdfast_contract::{Applied, DesiredState, FaultCause, ObjectFault, ObjectKind, Response};
+use holdfast_store::{VolumeSpec, VolumeState};
 use uuid::Uuid;
 
 use crate::core::{CoreGone, CoreHandle};
 use crate::files::FileError;
-use crate::intent::{Intent, WantedPool, WantedVolume, fault};
+use crate::intent::{Intent, WantedPool, WantedVolume, fault, pool_id};
 use crate::large_pages::LargePages;
+use crate::lasting::Lasting;
+use crate::lasting::disk::DiskOpener;
 use crate::pools::KeptMemory;
-use crate::record::{self, Records};
+use crate::record::Records;
 use crate::router::VolumeHome;
 use crate::shard::Shared;
-use crate::spool;
+use drills::Drills;
 
 /// A pool that is in use.
 #[derive(Debug, Clone, Copy)]
 struct LivePool {
     core: usize,
+    /// It lies in a file or on a device.
+    lasts: bool,
 }
 
 /// A volume that exists.
@@ -46,8 +51,12 @@ pub(crate) struct Target {
     pages: LargePages,
     pools: HashMap<PoolId, LivePool>,
     volumes: HashMap<VolumeId, LiveVolume>,
-    wanted_pools: BTreeSet<PoolId>,
+    lasting: Lasting<DiskOpener>,
+    drills: Drills,
+    wanted_memory: BTreeSet<PoolId>,
     applied: Option<DesiredState>,
+    /// What was applied, as it was understood.
+    intent: Option<Intent>,
     portals: Vec<String>,
     boot_id: String,
     started: Instant,
@@ -82,13 +91,6 @@ impl From<ObjectFault> for Refusal {
     }
 }
 
-/// How full pools and volumes are.
-#[derive(Default)]
-struct Usages {
-    pools: HashMap<PoolId, PoolUsage>,
-    volumes: HashMap<VolumeId, Usage>,
-}
-
 /// What an application has made so far, to be undone if the rest cannot be.
 #[derive(Default)]
 struct Made {
@@ -103,6 +105,7 @@ impl Target {
         shared: Shared,
         cores: Vec<CoreHandle>,
         memory: KeptMemory,
+        lasting: Lasting<DiskOpener>,
         pages: LargePages,
         portals: Vec<String>,
     ) -> Self {
@@ -114,8 +117,11 @@ impl Target {
             pages,
             pools: HashMap::new(),
             volumes: HashMap::new(),
-            wanted_pools: BTreeSet::new(),
+            lasting,
+            drills: Drills::default(),
+            wanted_memory: BTreeSet::new(),
             applied: None,
+            intent: None,
             portals,
             boot_id: Uuid::new_v4().to_string(),
             started: Instant::now(),
@@ -169,14 +175,18 @@ impl Target {
         made: &mut Made,
     ) -> Result<(), Refusal> {
         self.check_unchanged(intent)?;
-        for pool in &intent.pools {
+        for pool in &intent.memory {
             if !self.pools.contains_key(&pool.id) {
                 self.add_pool(pool)?;
                 made.pools.push(pool.id);
             }
         }
+        self.want_lasting(intent, made)?;
+        if self.intent.is_none() {
+            self.await_openings();
+        }
         for wanted in intent.volumes.values() {
-            if !self.volumes.contains_key(&wanted.info.id) {
+            if !self.volumes.contains_key(&wanted.info.id) && !self.waits_for_pool(wanted)? {
                 self.create_volume(wanted)?;
                 made.volumes.push(wanted.info.id);
             }
@@ -186,11 +196,14 @@ impl Target {
         }
         // From here on it is so: a crash now comes back with this state, and grows what is not grown yet.
         self.applied = Some(desired);
+        self.intent = Some(intent.clone());
+        self.lasting.confirm();
         for wanted in intent.volumes.values() {
             self.grow_volume(wanted)?;
         }
         self.publish(intent)?;
         self.remove_leftovers(intent);
+        self.destroy_remains(intent);
         Ok(())
     }
 
@@ -220,7 +233,7 @@ impl Target {
         let id = wanted.id;
         let added = self.core(core)?.call(move |shard, io| shard.add_pool(io, id, open))?;
         added.map_err(|error| fault(ObjectKind::Pool, &wanted.name, error.to_string()))?;
-        self.pools.insert(id, LivePool { core });
+        self.pools.insert(id, LivePool { core, lasts: false });
         for state in found {
             self.volumes.insert(state.spec.id, live_volume(id, &state.spec));
         }
@@ -228,6 +241,11 @@ impl Target {
     }
 
     fn create_volume(&mut self, wanted: &WantedVolume) -> Result<(), Refusal> {
+        let lasts = self.pools.get(&wanted.pool).is_some_and(|live| live.lasts);
+        if lasts && wanted.provisioned {
+            // Its pool is there and it is not: nothing is put in its place.
+            return Ok(());
+        }
         let mut spec = VolumeSpec {
             id: wanted.info.id,
             uuid: wanted.info.uuid,
@@ -241,10 +259,12 @@ impl Target {
             spec.uuid = Uuid::new_v4().into_bytes();
             spec.nguid = Uuid::new_v4().into_bytes();
         }
-        let pool = wanted.pool;
+        let (pool, name) = (wanted.pool, wanted.name.clone());
         let core = self.home(pool)?;
-        let made = self.core(core)?.call(move |shard, _| shard.stores().create_volume(pool, &spec))?;
+        let made =
+            self.core(core)?.call(move |shard, _| shard.stores().create_named_volume(pool, &spec, &name))?;
         made.map_err(|error| fault(ObjectKind::Volume, &wanted.name, error.to_string()))?;
+        self.await_synced(pool, &wanted.name)?;
         let info = VolumeInfo { uuid: spec.uuid, nguid: spec.nguid, ..wanted.info };
         self.volumes.insert(info.id, LiveVolume { pool, info, allocated: Arc::default() });
         Ok(())
@@ -260,6 +280,7 @@ impl Target {
         let core = self.home(pool)?;
         let grown = self.core(core)?.call(move |shard, _| shard.stores().grow_volume(id, block_count))?;
         grown.map_err(|error| fault(ObjectKind::Volume, &wanted.name, error.to_string()))?;
+        self.await_synced(pool, &wanted.name)?;
         if let Some(live) = self.volumes.get_mut(&id) {
             live.info.block_count = block_count;
         }
@@ -269,8 +290,13 @@ impl Target {
     /// Shows all cores the new picture.
     fn publish(&mut self, intent: &Intent) -> Result<(), CoreGone> {
         let wanted = |id: &VolumeId| intent.volumes.contains_key(id);
+        // A volume whose pool does not serve stays in the picture: hosts are told that it is not ready, and keep it.
+        let info = |volume: &WantedVolume| match self.volumes.get(&volume.info.id) {
+            Some(live) => live.info,
+            None => volume.info,
+        };
         let infos: HashMap<VolumeId, VolumeInfo> =
-            self.volumes.iter().filter(|(id, _)| wanted(id)).map(|(id, live)| (*id, live.info)).collect();
+            intent.volumes.iter().map(|(id, volume)| (*id, info(volume))).collect();
         let homes: HashMap<VolumeId, VolumeHome> = self
             .volumes
             .iter()
@@ -294,22 +320,32 @@ impl Target {
         Ok(())
     }
 
-    /// Deletes what nobody wants any more. A failure leaves it for the next time.
+    /// Deletes what nobody wants any more. A failure leaves it for the next time. Volumes of a pool that lasts and is not wanted
+    /// itself go with their pool.
     fn remove_leftovers(&mut self, intent: &Intent) {
-        let volumes: Vec<_> =
-            self.volumes.keys().filter(|id| !intent.volumes.contains_key(id)).copied().collect();
-        for id in volumes {
+        let lasting: BTreeSet<PoolId> = intent.lasting.iter().map(|pool| pool_id(pool.id)).collect();
+        let is_leftover = |id: &VolumeId, live: &LiveVolume| {
+            let goes_with_pool =
+                self.pools.get(&live.pool).is_some_and(|pool| pool.lasts) && !lasting.contains(&live.pool);
+            !intent.volumes.contains_key(id) && !goes_with_pool
+        };
+        let leftovers: Vec<_> =
+            self.volumes.iter().filter(|(id, live)| is_leftover(id, live)).map(|(id, _)| *id).collect();
+        for id in leftovers {
             self.delete_volume(id);
         }
-        self.wanted_pools = intent.pools.iter().map(|pool| pool.id).collect();
+        self.wanted_memory = intent.memory.iter().map(|pool| pool.id).collect();
         self.remove_unwanted_pools();
-        let live: BTreeSet<VolumeId> = self.volumes.keys().copied().collect();
+        self.let_lasting_go();
+        let live: BTreeSet<VolumeId> = self.volumes.keys().chain(intent.volumes.keys()).copied().collect();
         self.shared.counters.retain_volumes(|volume| live.contains(&volume));
     }
 
-    /// A pool that still frees a deleted volume's blocks stays until it is done; so this is tried again with each look.
+    /// A memory pool that still frees a deleted volume's blocks stays until it is done; so this is tried again with each look.
     fn remove_unwanted_pools(&mut self) {
-        let pools: Vec<_> = self.pools.keys().filter(|id| !self.wanted_pools.contains(id)).copied().collect();
+        let unwanted = |(id, live): (&PoolId, &LivePool)| !live.lasts && !self.wanted_memory.contains(id);
+        let pools: Vec<_> =
+            self.pools.iter().filter(|(id, live)| unwanted((id, live))).map(|(id, _)| *id).collect();
         for id in pools {
             self.remove_pool(id);
         }
@@ -320,7 +356,10 @@ impl Target {
             self.delete_volume(id);
         }
         for id in made.pools {
-            self.remove_pool(id);
+            match self.pools.get(&id) {
+                Some(LivePool { lasts: false, .. }) => self.remove_pool(id),
+                _ => self.undo_lasting(id),
+            }
         }
     }
 
@@ -329,6 +368,9 @@ impl Target {
         let deleted = self.on_home(live.pool, move |shard| shard.stores().delete_volume(id));
         if let Some(Err(error)) = deleted {
             tracing::error!(volume = %id, %error, "cannot delete the volume");
+        }
+        if self.await_synced(live.pool, "").is_err() {
+            tracing::error!(volume = %id, "the volume may be there again after a power cut; it is deleted then");
         }
     }
 
@@ -344,108 +386,6 @@ impl Target {
             Ok(Err(error)) => tracing::debug!(pool = %id, %error, "the pool stays for now"),
             Err(error) => tracing::error!(pool = %id, %error, "cannot remove the pool"),
         }
-    }
-
-    /// The whole target as it is now.
-    pub(crate) fn observe(&mut self, incidents_dropped: u64) -> ObservedState {
-        self.remove_unwanted_pools();
-        let usages = self.survey();
-        let counters = record::counter_record(&self.shared.counters);
-        ObservedState {
-            boot_id: self.boot_id.clone(),
-            revision: self.applied.as_ref().map_or(0, |applied| applied.revision),
-            uptime_seconds: self.started.elapsed().as_secs(),
-            resident_bytes: resident_bytes().unwrap_or(0),
-            nvme_portals: self.portals.clone(),
-            pools: self.observe_pools(&usages),
-            volumes: self.observe_volumes(&usages),
-            sessions: self.observe_sessions(),
-            discovered_hosts: self.shared.hosts.discovered().iter().map(record::discovered_host).collect(),
-            counters: counters.io,
-            digests: counters.digests,
-            incidents_dropped,
-            durations: record::duration_rows(&self.shared.counters),
-            drills: Vec::new(),
-        }
-    }
-
-    /// How full everything is: one question per core, however many pools and volumes it has.
-    fn survey(&mut self) -> Usages {
-        let mut usages = Usages::default();
-        for core in &mut self.cores {
-            let found = core.call(|shard, _| {
-                let stores = shard.stores();
-                let pools: Vec<_> = stores.pools().map(|pool| (pool.id(), pool.usage())).collect();
-                let volumes: Vec<_> =
-                    stores.volumes().map(|(_, volume)| (volume.spec.id, volume.usage)).collect();
-                (pools, volumes)
-            });
-            match found {
-                Ok((pools, volumes)) => {
-                    usages.pools.extend(pools);
-                    usages.volumes.extend(volumes);
-                }
-                Err(error) => tracing::error!(%error, "the admin side gave up on a core"),
-            }
-        }
-        usages
-    }
-
-    fn observe_pools(&self, usages: &Usages) -> Vec<ObservedPool> {
-        let pools = self.pools.keys().map(|id| {
-            let id_there = holdfast_contract::PoolId::from_nonzero(id.nonzero());
-            match usages.pools.get(id) {
-                Some(usage) => ObservedPool::serving(id_there, usage.capacity_bytes, usage.allocated_bytes),
-                None => ObservedPool {
-                    health: PoolHealth::Failed,
-                    reason: Some("its core does not answer".to_owned()),
-                    ..ObservedPool::serving(id_there, 0, 0)
-                },
-            }
-        });
-        let mut pools: Vec<_> = pools.collect();
-        pools.sort_unstable_by_key(|pool| pool.id);
-        pools
-    }
-
-    fn observe_volumes(&self, usages: &Usages) -> Vec<ObservedVolume> {
-        let volumes = self.volumes.values().map(|volume| {
-            let usage = usages.volumes.get(&volume.info.id).copied().unwrap_or_default();
-            volume.allocated.store(usage.blocks_allocated, Ordering::Relaxed);
-            let block_len = u64::try_from(volume.info.block_len).unwrap_or(0);
-            ObservedVolume {
-                id: spool::volume_id(volume.info.id),
-                uuid: Uuid::from_bytes(volume.info.uuid).to_string(),
-                nguid: Uuid::from_bytes(volume.info.nguid).simple().to_string(),
-                size_bytes: volume.info.block_count.saturating_mul(block_len),
-                allocated_bytes: usage.bytes_allocated,
-            }
-        });
-        let mut volumes: Vec<_> = volumes.collect();
-        volumes.sort_unstable_by_key(|volume| volume.id);
-        volumes
-    }
-
-    fn observe_sessions(&self) -> Vec<ObservedSession> {
-        let names: HashMap<_, _> = self
-            .applied
-            .iter()
-            .flat_map(|applied| &applied.subsystems)
-            .map(|s| (s.id.nonzero(), &s.name))
-            .collect();
-        let sessions = self.shared.sessions.list().into_iter().map(|session| ObservedSession {
-            id: session.id,
-            host: spool::host(session.host),
-            transport: spool::transport(session.transport),
-            peer: session.peer.to_string(),
-            subsystem: names
-                .get(&session.subsystem.nonzero())
-                .map(|name| (*name).clone())
-                .unwrap_or_default(),
-            authenticated: session.authenticated,
-            since: session.since,
-        });
-        sessions.collect()
     }
 
     fn on_home<R: Send + 'static>(
@@ -493,12 +433,4 @@ fn live_volume(pool: PoolId, spec: &VolumeSpec) -> LiveVolume {
         nguid: spec.nguid,
     };
     LiveVolume { pool, info, allocated: Arc::default() }
-}
-
-/// Resident memory of this process, proc(5) `VmRSS`.
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1024)
 }

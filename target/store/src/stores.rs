@@ -192,6 +192,21 @@ impl<M: PoolMemory> Stores<M> {
         }
     }
 
+    /// Where on its pool's device the data of a block lies, in bytes; `None` if it holds none, or lives in memory. True until
+    /// the block is written again. For drills.
+    pub fn place_on_device(&self, volume: VolumeId, lba: Lba) -> Option<u64> {
+        let (placed, index) = self.at(volume)?;
+        placed.pool.disk()?.place_on_device(index, lba)
+    }
+
+    /// Flips a bit of the tuple of a block on a device beneath its checksum. `false` if there is none. For drills.
+    pub fn damage_tuple(&mut self, volume: VolumeId, lba: Lba, bit: usize) -> bool {
+        match self.at_mut(volume) {
+            Some((Kind::Disk(pool), index)) => pool.damage_tuple(index, lba, bit),
+            Some((Kind::Memory(_), _)) | None => false,
+        }
+    }
+
     /// All volumes with the pools they are in.
     pub fn volumes(&self) -> impl Iterator<Item = (PoolId, VolumeState)> {
         self.kinds().flat_map(|pool| {

@@ -40,10 +40,18 @@ impl Appliance {
     /// # Errors
     /// When the API refuses.
     pub fn share(&self, name: &str, size_mib: u64, block_size: u64) -> Result<Share> {
+        self.share_of("ram", name, size_mib, block_size)
+    }
+
+    /// As [`Appliance::share`], in another pool.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn share_of(&self, pool: &str, name: &str, size_mib: u64, block_size: u64) -> Result<Share> {
         let size_bytes = size_mib << 20;
         let volume = self.rest().post(
             "/volumes",
-            &json!({"name": name, "pool": "ram", "size_bytes": size_bytes, "block_size": block_size,
+            &json!({"name": name, "pool": pool, "size_bytes": size_bytes, "block_size": block_size,
                     "pi": {"type": 1, "guard": "crc16"}}),
         )?;
         let subsystem = self.rest().post("/subsystems", &json!({"name": name}))?;

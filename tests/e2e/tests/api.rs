@@ -97,10 +97,10 @@ fn bad_pools_are_refused_with_the_pointer_to_the_field() -> Result<()> {
         ("no kind", backing(json!({"size_bytes": GIB})), 400, "/backing/kind"),
         ("an unknown kind", backing(json!({"kind": "tape", "size_bytes": GIB})), 422, "/backing/kind"),
         (
-            "a file",
-            backing(json!({"kind": "file", "path": "/tmp/x", "size_bytes": GIB})),
+            "a file without a place",
+            backing(json!({"kind": "file", "path": "x", "size_bytes": GIB})),
             422,
-            "/backing/kind",
+            "/backing/path",
         ),
         ("no size", backing(json!({"kind": "memory"})), 400, "/backing/size_bytes"),
         (

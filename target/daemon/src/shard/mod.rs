@@ -1,6 +1,7 @@
 //! One core: its connections, its pools, and the wiring between sockets, protocol and block layer.
 
 mod accepting;
+mod disks;
 mod guests;
 mod input;
 mod links;
@@ -16,7 +17,9 @@ use std::sync::Arc;
 
 use holdfast_block::{CounterBook, Exports, HostBook, PoolId, SessionBook};
 use holdfast_nvme::Directory;
-use holdfast_reactor::{CloseReason, Io, MailSender, Received, RegionId, SendBatch, Service, SocketId};
+use holdfast_reactor::{
+    CloseReason, FileError, FileId, Io, MailSender, Received, RegionId, SendBatch, Service, SocketId,
+};
 
 use crate::clock::WallClock;
 use crate::core::Mail;
@@ -24,6 +27,7 @@ use crate::fair::Fair;
 use crate::router::Router;
 use accepting::HalfOpen;
 pub(crate) use accepting::HalfOpenLimits;
+use disks::Disks;
 use guests::Guests;
 use links::{Link, place_of};
 use serving::{ClientKey, NEWCOMERS_PRICE, Served};
@@ -61,6 +65,7 @@ pub(crate) struct Shard {
     batches: Vec<SendBatch>,
     /// Regions by the number that the store knows them by.
     regions: Vec<Option<(PoolId, RegionId)>>,
+    disks: Disks,
     /// Mailboxes of the other cores, by number.
     peers: Vec<Option<MailSender<Mail>>>,
     /// Mail that found a mailbox full.
@@ -108,6 +113,7 @@ impl Shard {
             dirty: Vec::new(),
             batches: Vec::new(),
             regions: Vec::new(),
+            disks: Disks::default(),
             peers,
             unsent: Vec::new(),
             deadline_ms: None,
@@ -227,6 +233,15 @@ impl Service for Shard {
         self.departed = true;
     }
 
+    fn file_done(&mut self, io: &mut Io, _file: FileId, user: u64, result: Result<(), FileError>) {
+        self.set_time(io);
+        self.disk_done(user, result);
+    }
+
+    fn file_closed(&mut self, _io: &mut Io, file: FileId) {
+        self.disk_closed(file);
+    }
+
     fn message(&mut self, io: &mut Io, message: Mail) {
         self.set_time(io);
         match message {
@@ -242,6 +257,7 @@ impl Service for Shard {
         self.set_time(io);
         self.serve(io);
         self.deliver_completions();
+        self.drive_disks(io);
         self.flush(io);
         self.watch_directory();
         self.send_mail();

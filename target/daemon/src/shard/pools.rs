@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use holdfast_block::{Exports, PoolId, VolumeId};
-use holdfast_reactor::Io;
+use holdfast_reactor::{Io, RegionId};
 use holdfast_store::{PoolError, Stores};
 
 use super::Shard;
 use crate::pools::{OpenPool, PoolMap};
-use crate::router::VolumeHome;
+use crate::router::{LocalService, VolumeHome};
 
 impl Shard {
     /// Takes a pool in.
@@ -20,19 +20,36 @@ impl Shard {
         OpenPool { pool, region }: OpenPool,
     ) -> Result<(), PoolError> {
         let region = io.register_region(region);
-        let place = self.regions.iter().position(Option::is_none).unwrap_or(self.regions.len());
-        let number = u16::try_from(place).map_err(|_| PoolError::TableFull)?;
-        if let Err(error) = self.router.local().store_mut().add_pool(number, pool) {
-            io.unregister_region(region);
-            return Err(error);
+        let added = self.region_place().and_then(|(place, number)| {
+            self.router.local().store_mut().add_pool(number, pool)?;
+            Ok(place)
+        });
+        match added {
+            Ok(place) => {
+                self.take_region_place(place, (id, region));
+                Ok(())
+            }
+            Err(error) => {
+                io.unregister_region(region);
+                Err(error)
+            }
         }
+    }
+
+    /// A free place among the regions, and the number that the store shall know it by.
+    pub(super) fn region_place(&self) -> Result<(usize, u16), PoolError> {
+        let place = self.regions.iter().position(Option::is_none).unwrap_or(self.regions.len());
+        Ok((place, u16::try_from(place).map_err(|_| PoolError::TableFull)?))
+    }
+
+    /// Takes that place.
+    pub(super) fn take_region_place(&mut self, place: usize, region: (PoolId, RegionId)) {
         if place == self.regions.len() {
             self.regions.push(None);
         }
         if let Some(entry) = self.regions.get_mut(place) {
-            *entry = Some((id, region));
+            *entry = Some(region);
         }
-        Ok(())
     }
 
     /// Lets a pool without volumes go.
@@ -49,6 +66,11 @@ impl Shard {
     /// The pools that live here.
     pub(crate) fn stores(&mut self) -> &mut Stores<PoolMap> {
         self.router.local().store_mut()
+    }
+
+    /// The block layer of this core.
+    pub(crate) fn service(&mut self) -> &mut LocalService {
+        self.router.local()
     }
 
     /// Takes up a new picture: where volumes live, and who may see what. Connections are told.

@@ -24,6 +24,7 @@ mod arena;
 pub mod check;
 mod checkpoint;
 mod dead;
+mod drill;
 mod flush;
 pub mod format;
 mod image;

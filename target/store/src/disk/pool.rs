@@ -142,6 +142,11 @@ impl<A: PoolMemory> DiskPool<A> {
         self.tree.pages() * super::format::SLOT_LEN as u64
     }
 
+    /// Blocks that its journal has, and how many of them a recovery would read.
+    pub fn journal_blocks(&self) -> (u64, u64) {
+        (self.log.ring(), self.log.used())
+    }
+
     /// Whether nothing is under way: no command, and no operation on the device.
     pub fn is_idle(&self) -> bool {
         let commands = self.queue.is_empty() && self.log.is_quiet() && self.reads.is_empty();

@@ -1,0 +1,318 @@
+//! Pools in files and on devices as they really are: a backing, and a pool in it.
+//!
+//! Whatever is refused is said with the field of the order that is at fault, and leaves nothing behind.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+use holdfast_contract::{
+    Backing as Place, DesiredPool, FaultCause, FoundPool, FoundVolume, GuardSetting, ObjectFault, ObjectKind,
+    PiSettings, PoolOrder,
+};
+use holdfast_pi::{GuardKind, PiFormat};
+use holdfast_reactor::{Backing, BackingError, BackingKind, BackingMode, FileError, Mapping, Region, Space};
+use holdfast_store::disk::format::{SLOT_LEN, Superblock};
+use holdfast_store::disk::io::{Device, DiskError};
+use holdfast_store::disk::{DiskConfig, DiskLimits, DiskPool, OpenPoolError, OpeningProgress, find_pool};
+use holdfast_store::{IN_FLIGHT_BYTES_DEFAULT, VolumeState};
+use uuid::Uuid;
+
+use super::{Meter, Opener};
+use crate::intent::pool_id;
+use crate::pools::PoolMap;
+use crate::spool;
+
+/// Memory of a pool for payloads on their way in and out: as a memory pool has for blocks in flight. It is taken as it is used.
+const ARENA_BYTES: u64 = IN_FLIGHT_BYTES_DEFAULT;
+
+const PATH: &str = "/backing/path";
+const SIZE: &str = "/backing/size_bytes";
+
+/// A pool that is open, with what it lies in and what it sends from.
+pub(crate) struct OpenDisk {
+    /// The pool.
+    pub pool: DiskPool<PoolMap>,
+    /// Its arena.
+    pub region: Region,
+    /// Its file or device, held for this process alone.
+    pub backing: Arc<Backing>,
+}
+
+impl OpenDisk {
+    /// Its volumes.
+    pub(crate) fn volumes(&self) -> impl Iterator<Item = VolumeState> {
+        self.pool.volumes()
+    }
+}
+
+/// Opens pools in files and on devices.
+pub(crate) struct DiskOpener {
+    /// Most memory that the maps of all pools may take together.
+    pub map_bytes_max: u64,
+}
+
+impl Opener for DiskOpener {
+    type Open = OpenDisk;
+
+    fn make(&self, order: &PoolOrder, _: &Meter) -> Result<OpenDisk, ObjectFault> {
+        let fault = |detail: String| ObjectFault::new(ObjectKind::Pool, &order.name, detail);
+        let path = path_of(&order.backing);
+        if path.is_dir() {
+            return Err(fault(format!("{} is a folder", path.display())).at(PATH));
+        }
+        let mode = match order.backing {
+            Place::File { size_bytes, .. } => {
+                BackingMode::Create { len_bytes: size_bytes, space: Space::Reserved }
+            }
+            Place::Memory { .. } | Place::Block { .. } => BackingMode::ReadWrite,
+        };
+        let backing = Backing::open(path, mode).map_err(|error| backing_fault(order, &error))?;
+        check_kind(order, &backing)?;
+        let made = self.format(order, backing);
+        if made.is_err() && matches!(order.backing, Place::File { .. }) {
+            // Made here a moment ago. If it cannot be removed, the reason is worth no more than the one that is told.
+            let _stays = std::fs::remove_file(path);
+        }
+        made
+    }
+
+    fn find(&self, order: &PoolOrder, meter: &Meter) -> Result<OpenDisk, ObjectFault> {
+        let path = path_of(&order.backing);
+        let backing =
+            Backing::open(path, BackingMode::ReadWrite).map_err(|error| backing_fault(order, &error))?;
+        check_kind(order, &backing)?;
+        let len_bytes = backing.info().len_bytes;
+        if let Place::File { size_bytes, .. } = order.backing
+            && size_bytes > 0
+            && size_bytes != len_bytes
+        {
+            let detail =
+                format!("{} has {len_bytes} bytes; leave the size out to take it as it is", path.display());
+            return Err(ObjectFault::new(ObjectKind::Pool, &order.name, detail).at(SIZE));
+        }
+        self.open_in(backing, meter).map_err(|error| pool_fault(order, &error))
+    }
+
+    fn open(&self, pool: &DesiredPool, meter: &Meter) -> Result<OpenDisk, String> {
+        let path = path_of(&pool.backing);
+        let backing = Backing::open(path, BackingMode::ReadWrite).map_err(|error| error.to_string())?;
+        let found = find_pool(&Blocking(&backing)).map_err(|error| in_place(path, &error))?;
+        let found = found.ok_or_else(|| in_place(path, &OpenPoolError::NotAPool))?;
+        if !is_it(&found, pool) {
+            let uuid = Uuid::from_bytes(found.uuid);
+            return Err(format!("{} holds another pool, {} ({uuid})", path.display(), found.name));
+        }
+        self.open_in(backing, meter).map_err(|error| in_place(path, &error))
+    }
+
+    fn describe(&self, open: &OpenDisk) -> FoundPool {
+        let usage = open.pool.usage();
+        FoundPool {
+            id: spool::pool_id(open.pool.id()),
+            name: open.pool.name().to_owned(),
+            uuid: Uuid::from_bytes(open.pool.uuid()).to_string(),
+            size_bytes: open.backing.info().len_bytes,
+            capacity_bytes: usage.capacity_bytes,
+            allocated_bytes: usage.allocated_bytes,
+            volumes: open.volumes().map(|state| found_volume(&open.pool, &state)).collect(),
+        }
+    }
+
+    fn destroy(&self, pool: &DesiredPool) -> Result<(), String> {
+        let path = path_of(&pool.backing);
+        let backing = match Backing::open(path, BackingMode::ReadWrite) {
+            Ok(backing) => backing,
+            Err(BackingError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error.to_string()),
+        };
+        // Whatever else lies there by now is none of ours.
+        match find_pool(&Blocking(&backing)) {
+            Ok(Some(found)) if is_it(&found, pool) => {}
+            Ok(_) | Err(_) => return Ok(()),
+        }
+        wipe(&backing).map_err(|error| format!("{}: {error}", path.display()))?;
+        if matches!(pool.backing, Place::File { import: false, .. }) {
+            std::fs::remove_file(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        tracing::info!(pool = pool.name, path = %path.display(), "destroyed the pool");
+        Ok(())
+    }
+}
+
+impl DiskOpener {
+    fn format(&self, order: &PoolOrder, backing: Backing) -> Result<OpenDisk, ObjectFault> {
+        let fault = |detail: &str| ObjectFault::new(ObjectKind::Pool, &order.name, detail);
+        let path = path_of(&order.backing).display();
+        match find_pool(&Blocking(&backing)) {
+            Ok(None) => {}
+            Ok(Some(found)) => {
+                let uuid = Uuid::from_bytes(found.uuid);
+                let detail =
+                    format!("{path} holds the pool {} ({uuid}); import it to take it on", found.name);
+                return Err(fault(&detail).because(FaultCause::Conflict).at(PATH));
+            }
+            Err(OpenPoolError::Device(error)) => return Err(fault(&format!("{path}: {error}")).at(PATH)),
+            Err(error) => {
+                let detail = format!("{path} holds a pool that cannot be used: {error}");
+                return Err(fault(&detail).because(FaultCause::Conflict).at(PATH));
+            }
+        }
+        let uuid = Uuid::parse_str(&order.uuid).map_err(|_| fault("its UUID is none"))?.into_bytes();
+        let zero_ahead = backing.info().kind == BackingKind::File;
+        let config = DiskConfig { id: pool_id(order.ticket), uuid, name: order.name.clone(), zero_ahead };
+        let (arena, region) = arena().map_err(|error| fault(&format!("no memory for it: {error}")))?;
+        let pool = DiskPool::create(&Blocking(&backing), arena, &config, self.limits())
+            .map_err(|error| pool_fault(order, &error))?;
+        tracing::info!(pool = order.name, %path, bytes = backing.info().len_bytes, "made the pool");
+        Ok(OpenDisk { pool, region, backing: Arc::new(backing) })
+    }
+
+    fn open_in(&self, backing: Backing, meter: &Meter) -> Result<OpenDisk, OpenPoolError> {
+        let (arena, region) = arena().map_err(|error| {
+            tracing::error!(%error, "no memory for a pool");
+            OpenPoolError::Device(DiskError::NoSpace)
+        })?;
+        let journal_slots = find_pool(&Blocking(&backing))?.map_or(0, |found| found.layout.journal_slots());
+        let mut progress = |progress| match progress {
+            OpeningProgress::Map { pages } => meter.set(pages, 0),
+            OpeningProgress::Journal { blocks } => meter.set(blocks, journal_slots),
+            OpeningProgress::Checkpoint => {}
+        };
+        let pool = DiskPool::open(&Blocking(&backing), arena, self.limits(), &mut progress)?;
+        Ok(OpenDisk { pool, region, backing: Arc::new(backing) })
+    }
+
+    fn limits(&self) -> DiskLimits {
+        DiskLimits { map_bytes_max: self.map_bytes_max }
+    }
+}
+
+/// A backing, for a thread that waits.
+struct Blocking<'a>(&'a Backing);
+
+impl Device for Blocking<'_> {
+    fn len(&self) -> u64 {
+        self.0.info().len_bytes
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), DiskError> {
+        self.0.read_at(offset, into).map_err(disk_error)
+    }
+
+    fn write_at(&self, offset: u64, from: &[u8]) -> Result<(), DiskError> {
+        self.0.write_at(offset, from).map_err(disk_error)
+    }
+
+    fn flush(&self) -> Result<(), DiskError> {
+        self.0.flush().map_err(disk_error)
+    }
+}
+
+/// The same failure in the store's words.
+pub(crate) fn disk_error(error: FileError) -> DiskError {
+    match error {
+        FileError::Failed { .. } | FileError::Short => DiskError::Io,
+        FileError::NoSpace => DiskError::NoSpace,
+        FileError::Gone => DiskError::Gone,
+    }
+}
+
+fn arena() -> std::io::Result<(PoolMap, Region)> {
+    let mapping = Mapping::create("arena", usize::try_from(ARENA_BYTES).unwrap_or(usize::MAX))?;
+    let region = mapping.region();
+    Ok((PoolMap::new(mapping), region))
+}
+
+fn path_of(place: &Place) -> &Path {
+    Path::new(place.path().unwrap_or_default())
+}
+
+fn is_it(found: &Superblock, pool: &DesiredPool) -> bool {
+    found.id == pool_id(pool.id) && pool.uuid.as_deref() == Some(&Uuid::from_bytes(found.uuid).to_string())
+}
+
+fn in_place(path: &Path, error: &OpenPoolError) -> String {
+    format!("{}: {error}", path.display())
+}
+
+/// Wipes both superblocks, so that nobody takes what is left for a pool.
+fn wipe(backing: &Backing) -> Result<(), FileError> {
+    for slot in Superblock::SLOTS {
+        backing.write_at(slot * SLOT_LEN as u64, &[0; SLOT_LEN])?;
+    }
+    backing.flush()
+}
+
+fn check_kind(order: &PoolOrder, backing: &Backing) -> Result<(), ObjectFault> {
+    let (right, word) = match backing.info().kind {
+        BackingKind::File => (matches!(order.backing, Place::File { .. }), "file"),
+        BackingKind::BlockDevice => (matches!(order.backing, Place::Block { .. }), "block"),
+    };
+    if right {
+        return Ok(());
+    }
+    let detail = format!("{} is of the kind {word}", backing.path().display());
+    Err(ObjectFault::new(ObjectKind::Pool, &order.name, detail).at("/backing/kind"))
+}
+
+fn backing_fault(order: &PoolOrder, error: &BackingError) -> ObjectFault {
+    let fault = ObjectFault::new(ObjectKind::Pool, &order.name, error.to_string()).at(PATH);
+    match error {
+        BackingError::Exists { .. } => ObjectFault {
+            detail: format!("{error}; to take on a pool that lies there, import it"),
+            ..fault.because(FaultCause::Conflict)
+        },
+        BackingError::InUse { .. } => fault.because(FaultCause::Conflict),
+        BackingError::Io { source, .. } => match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => fault.because(FaultCause::NoRoom).at(SIZE),
+            ErrorKind::FileTooLarge => fault.at(SIZE),
+            ErrorKind::PermissionDenied => ObjectFault {
+                detail: format!("{error} (the target has no power over the files of other users)"),
+                ..fault
+            },
+            _ => fault,
+        },
+        BackingError::Unsuitable { .. }
+        | BackingError::NoDirectIo { .. }
+        | BackingError::BlockLength { .. }
+        | BackingError::Lossy { .. } => fault,
+    }
+}
+
+fn pool_fault(order: &PoolOrder, error: &OpenPoolError) -> ObjectFault {
+    let detail = in_place(path_of(&order.backing), error);
+    let fault = ObjectFault::new(ObjectKind::Pool, &order.name, detail).at(PATH);
+    match error {
+        OpenPoolError::Device(DiskError::NoSpace) => fault.because(FaultCause::NoRoom),
+        OpenPoolError::MapMemory(_) => fault.because(FaultCause::NoRoom),
+        _ => fault,
+    }
+}
+
+fn found_volume(pool: &DiskPool<PoolMap>, state: &VolumeState) -> FoundVolume {
+    let spec = &state.spec;
+    let block_len = u64::try_from(spec.block_len).unwrap_or(0);
+    FoundVolume {
+        id: spool::volume_id(spec.id),
+        name: pool.volume_name(spec.id).unwrap_or_default().to_owned(),
+        size_bytes: spec.block_count.saturating_mul(block_len),
+        block_size: u32::try_from(spec.block_len).unwrap_or(0),
+        pi: spec.format.map(pi_settings),
+        uuid: Uuid::from_bytes(spec.uuid).to_string(),
+        nguid: Uuid::from_bytes(spec.nguid).simple().to_string(),
+        allocated_bytes: state.usage.bytes_allocated,
+    }
+}
+
+fn pi_settings(format: PiFormat) -> PiSettings {
+    PiSettings {
+        pi_type: format.pi_type().number(),
+        guard: match format.guard() {
+            GuardKind::Crc16 => GuardSetting::Crc16,
+            GuardKind::Crc32c => GuardSetting::Crc32c,
+            GuardKind::Crc64 => GuardSetting::Crc64,
+        },
+        storage_tag_bits: format.storage_tag_bits(),
+    }
+}
