@@ -53,6 +53,10 @@ lint:
 bench *FLAGS:
     tests/bench/run {{ FLAGS }}
 
+# A pool in a file against a plain file of the same file system: just bench-disk --fills 50,80,95
+bench-disk *FLAGS:
+    tests/bench/disk {{ FLAGS }}
+
 # Licences, advisories and sources of the dependencies (cargo install --locked cargo-deny)
 deny:
     cargo deny check

@@ -103,6 +103,9 @@ pub(crate) struct RunArguments {
     /// Check guard and reference tag of every block read (with --pi end-to-end)
     #[arg(long)]
     pub(crate) verify: bool,
+    /// Flush after each write: both count as one, from the write's submission to the Flush's completion
+    #[arg(long)]
+    pub(crate) flush: bool,
     /// Process of the target whose processor time is divided by the I/Os; may repeat
     #[arg(long, value_name = "PID")]
     pub(crate) target_pid: Vec<u32>,

@@ -122,7 +122,7 @@ impl Recorder {
             let latency_ns = now_ns.saturating_sub(done.submitted_ns).max(1);
             match done.op {
                 Op::Read => self.reads.saturating_record(latency_ns),
-                Op::Write => self.writes.saturating_record(latency_ns),
+                Op::Write | Op::Flush => self.writes.saturating_record(latency_ns),
             }
         }
     }

@@ -49,6 +49,7 @@ pub(crate) struct Lane {
     write_in_capsule: bool,
     read_template: Template,
     write_template: Template,
+    flush_template: Template,
     slots: Vec<Slot>,
     idle: Vec<usize>,
     payloads: Vec<Vec<u8>>,
@@ -81,6 +82,7 @@ impl Lane {
         Ok(Self {
             read_template: template(Op::Read)?,
             write_template: template(Op::Write)?,
+            flush_template: template(Op::Flush)?,
             stream,
             plan: plan.clone(),
             feed: Feed::nothing(),
@@ -154,8 +156,16 @@ impl Lane {
         loop {
             match self.receive.next_event()? {
                 None => return Ok(None),
-                Some(Event::Response(cqe)) => return self.finish(cqe).map(Some),
-                Some(Event::Success { cid }) => return self.finish(Cqe { cid, ..Cqe::default() }).map(Some),
+                Some(Event::Response(cqe)) => {
+                    if let Some(finished) = self.finish(cqe)? {
+                        return Ok(Some(finished));
+                    }
+                }
+                Some(Event::Success { cid }) => {
+                    if let Some(finished) = self.finish(Cqe { cid, ..Cqe::default() })? {
+                        return Ok(Some(finished));
+                    }
+                }
                 Some(Event::R2t(r2t)) => self.answer(&r2t)?,
                 Some(Event::Data { cid, offset, bytes }) => {
                     let slot =
@@ -186,8 +196,12 @@ impl Lane {
         let template = match op {
             Op::Read => &self.read_template,
             Op::Write => &self.write_template,
+            Op::Flush => &self.flush_template,
         };
-        let capsule = template.filled(cid, slba, self.plan.ref_tag(slba));
+        let capsule = match op {
+            Op::Read | Op::Write => template.filled(cid, slba, self.plan.ref_tag(slba)),
+            Op::Flush => template.filled(cid, 0, 0),
+        };
         self.transmit.header(&capsule);
         if self.digests.header {
             self.transmit.header(&crc32_iscsi(&capsule).to_le_bytes());
@@ -272,20 +286,26 @@ impl Lane {
         Ok(())
     }
 
-    fn finish(&mut self, cqe: Cqe) -> Result<Finished> {
+    /// Ends a command; `None` if the Flush of its write follows.
+    fn finish(&mut self, cqe: Cqe) -> Result<Option<Finished>> {
         let index = usize::from(cqe.cid);
         let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.busy) else {
             bail!("a response for CID {:#06x}, which is not in flight", cqe.cid);
         };
         slot.busy = false;
         let (op, slba, submitted_ns, received) = (slot.op, slot.slba, slot.submitted_ns, slot.received);
+        if self.plan.flush && op == Op::Write && cqe.status.is_success() {
+            self.start(index, Op::Flush, slba, submitted_ns);
+            return Ok(None);
+        }
         self.idle.push(index);
         let mut bad_block = None;
         if op == Op::Read && cqe.status.is_success() {
             ensure!(received == self.plan.io_wire_bytes, "a read succeeded with {received} bytes");
             bad_block = self.read_data.get(index).and_then(|data| self.plan.first_bad_block(data, slba));
         }
-        Ok(Finished { op, status: cqe.status, submitted_ns, bad_block })
+        let op = if op == Op::Flush { Op::Write } else { op };
+        Ok(Some(Finished { op, status: cqe.status, submitted_ns, bad_block }))
     }
 }
 

@@ -10,11 +10,13 @@ use holdfast_testkit::wire::{Sqe, opcode};
 
 use crate::args::{Pattern, PiMode, RunArguments};
 
-/// Read or write.
+/// Read or write, or what makes a write durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Op {
     Read,
     Write,
+    /// Follows a write, and counts with it as one.
+    Flush,
 }
 
 /// What is fixed for the whole run.
@@ -35,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) read_percent: u8,
     pub(crate) seed: u64,
     pub(crate) verify: bool,
+    /// A Flush follows each write.
+    pub(crate) flush: bool,
 }
 
 impl Plan {
@@ -83,6 +87,7 @@ impl Plan {
             read_percent: args.mix.0,
             seed: args.seed,
             verify: args.verify,
+            flush: args.flush,
         })
     }
 
@@ -105,6 +110,7 @@ impl Plan {
         let code = match op {
             Op::Read => opcode::READ,
             Op::Write => opcode::WRITE,
+            Op::Flush => return Sqe::new(opcode::FLUSH).with_nsid(self.nsid),
         };
         let nlb = u32::try_from(self.io_blocks.saturating_sub(1)).unwrap_or(u32::MAX);
         let len = u32::try_from(self.io_wire_bytes).unwrap_or(u32::MAX);
@@ -313,6 +319,7 @@ pub(crate) mod tests {
             read_percent: 50,
             seed: 1,
             verify: false,
+            flush: false,
         }
     }
 
