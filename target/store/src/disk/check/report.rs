@@ -227,7 +227,7 @@ pub enum Problem {
     JournalBlockMissing,
     /// A journal block says what cannot be.
     JournalBlockImpossible,
-    /// There are journal blocks behind the end of the log.
+    /// There are journal blocks behind the end of the log, which were never flushed.
     JournalBehindEnd,
     /// A place of the journal cannot be read.
     JournalUnreadable,
@@ -241,7 +241,10 @@ impl Problem {
     /// How bad it is.
     pub fn severity(self) -> Severity {
         match self {
-            Problem::NotClosed | Problem::OlderCopy | Problem::UnknownFeatures => Severity::Note,
+            Problem::NotClosed
+            | Problem::OlderCopy
+            | Problem::UnknownFeatures
+            | Problem::JournalBehindEnd => Severity::Note,
             Problem::CopyDamaged
             | Problem::CopyUnreadable
             | Problem::CopiesContradict
@@ -263,7 +266,6 @@ impl Problem {
             | Problem::VolumeImpossible
             | Problem::JournalBlockMissing
             | Problem::JournalBlockImpossible
-            | Problem::JournalBehindEnd
             | Problem::SuperblockLost => Severity::Fatal,
         }
     }
@@ -271,7 +273,9 @@ impl Problem {
     /// What to do about it.
     pub fn advice(self) -> &'static str {
         match self {
-            Problem::NotClosed | Problem::OlderCopy => "Nothing: opening the pool takes care of it.",
+            Problem::NotClosed | Problem::OlderCopy | Problem::JournalBehindEnd => {
+                "Nothing: opening the pool takes care of it."
+            }
             Problem::UnknownFeatures => "Use the newest version of Holdfast to write to this pool.",
             Problem::CopyDamaged | Problem::CopyUnreadable | Problem::CopiesContradict => {
                 "The right copy serves (the first, if both are right). Open the pool: the next checkpoint writes both copies anew. Watch the device."
@@ -301,10 +305,7 @@ impl Problem {
             Problem::DeviceTooShort => {
                 "Find the rest of the device: it was cut, or only a part of the file was copied."
             }
-            Problem::JournalBlockMissing
-            | Problem::JournalBlockImpossible
-            | Problem::JournalBehindEnd
-            | Problem::SuperblockLost => {
+            Problem::JournalBlockMissing | Problem::JournalBlockImpossible | Problem::SuperblockLost => {
                 "Writes that were acknowledged and flushed are gone. Copy the device as it is, then restore from a backup."
             }
         }
