@@ -63,6 +63,8 @@ pub(super) struct Checkpoint {
     frames: Vec<Frame>,
     /// Writes that are not done.
     left: usize,
+    /// As both copies say.
+    superblock: Option<Superblock>,
     /// Slots of pages that the next commit sets free.
     freed: Vec<u64>,
     /// Of the last checkpoint, and of the one under way.
@@ -334,8 +336,13 @@ impl<A: PoolMemory> DiskPool<A> {
         }
     }
 
+    /// Both copies say the same, whatever goes on between them.
     fn write_superblock(&mut self, copy: u32) {
-        let superblock = self.superblock();
+        let superblock = match self.checkpoint.superblock.filter(|_| copy > 0) {
+            Some(superblock) => superblock,
+            None => self.superblock(),
+        };
+        self.checkpoint.superblock = Some(superblock);
         let Some(frame) = self.checkpoint.frames.pop() else { return self.fail(Failure::Checkpoint) };
         if let Some(page) = self.arena.frame_mut(frame) {
             superblock.encode(copy, page);
@@ -371,6 +378,7 @@ impl<A: PoolMemory> DiskPool<A> {
     fn commit(&mut self) {
         self.generation += 1;
         self.log.start = self.checkpoint.start;
+        self.volumes.checkpointed(self.log.start);
         for slot in self.checkpoint.freed.drain(..).chain(self.checkpoint.tables.slots()) {
             self.space.give_back(slot);
         }
@@ -379,7 +387,8 @@ impl<A: PoolMemory> DiskPool<A> {
         self.checkpoint.tables = std::mem::take(&mut self.checkpoint.fresh);
         self.checkpoint.step = 0;
         self.checkpoint.stage = Stage::Idle;
-        let superblock_clean = self.checkpoint.start == self.log.next_number && self.queue.is_empty();
-        self.checkpoint.closed = self.checkpoint.closing && superblock_clean;
+        let clean = self.checkpoint.superblock.take().is_some_and(|superblock| superblock.clean);
+        let quiet = self.checkpoint.start == self.log.next_number && self.queue.is_empty();
+        self.checkpoint.closed = self.checkpoint.closing && clean && quiet;
     }
 }

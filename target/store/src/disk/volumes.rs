@@ -35,6 +35,9 @@ pub(super) struct DiskVolume {
 #[derive(Debug)]
 pub(super) struct DiskVolumes {
     places: Vec<Option<DiskVolume>>,
+    /// Places of deleted volumes, with the journal block that has deleted them. Records name a volume by its place alone, so
+    /// nobody gets one of these before a recovery would begin behind that block.
+    resting: Vec<(VolumeIndex, u64)>,
     /// Number of the last change so far.
     asked: u64,
     /// Changes that are in the log, with the number of their block.
@@ -47,7 +50,7 @@ impl DiskVolumes {
     pub(super) fn new() -> DiskVolumes {
         let mut places = Vec::new();
         places.resize_with(VOLUMES_PER_POOL_MAX, || None);
-        DiskVolumes { places, asked: 0, logged: VecDeque::new(), synced: 0 }
+        DiskVolumes { places, resting: Vec::new(), asked: 0, logged: VecDeque::new(), synced: 0 }
     }
 
     /// A volume that is there, or one that is being deleted.
@@ -101,14 +104,26 @@ impl DiskVolumes {
 
     /// Forgets deleted volumes that nobody refers to any more.
     pub(super) fn forget_gone(&mut self, durable: u64) {
-        for place in &mut self.places {
+        for (index, place) in VolumeIndex::all().zip(&mut self.places) {
             let over = |volume: &mut DiskVolume| {
                 volume.gone.is_some_and(|number| number <= durable)
                     && volume.held == 0
                     && volume.unsettled == 0
             };
-            place.take_if(over);
+            let gone = place.take_if(over).and_then(|volume| volume.gone);
+            self.resting.extend(gone.map(|number| (index, number)));
         }
+    }
+
+    /// A recovery would begin with this block of the journal.
+    pub(super) fn checkpointed(&mut self, start: u64) {
+        self.resting.retain(|(_, number)| *number >= start);
+    }
+
+    /// A place for a new volume.
+    fn vacant(&self) -> Option<VolumeIndex> {
+        let rests = |index: &VolumeIndex| self.resting.iter().any(|(resting, _)| resting == index);
+        VolumeIndex::all().find(|index| self.get(*index).is_none() && !rests(index))
     }
 }
 
@@ -199,8 +214,11 @@ impl<A: PoolMemory> DiskPool<A> {
         if self.volumes.find(spec.id).is_some() {
             return Err(PoolError::VolumeExists(spec.id));
         }
-        let vacant = VolumeIndex::all().find(|index| self.volumes.get(*index).is_none());
-        let index = vacant.ok_or(PoolError::TableFull)?;
+        let Some(index) = self.volumes.vacant() else {
+            // Places of deleted volumes come back with it.
+            self.checkpoint.want();
+            return Err(PoolError::TableFull);
+        };
         self.volumes.load(index, Some(DiskVolume::new(*spec, name, shape)));
         self.tree.add(index, shape);
         self.ask_for_put(index);

@@ -105,11 +105,10 @@ impl Found {
         copies: [PagePointer; 2],
         expected: &PageHeader,
     ) -> Result<Option<Page>, OpenPoolError> {
-        let there = copies.iter().filter(|pointer| !pointer.is_none());
+        let any = copies.iter().any(|pointer| !pointer.is_none());
+        let there = copies.iter().filter(|pointer| self.layout.is_data(pointer.slot));
         self.pages.extend(there.clone().map(|pointer| pointer.slot));
-        let mut any = false;
         for PagePointer { slot, checksum } in there.copied() {
-            any = true;
             let mut page = [0; SLOT_LEN];
             let read = device.read_at(slot * SLOT_LEN as u64, &mut page);
             if read.is_ok() && verify_page(&page, checksum, expected).is_ok() {
@@ -162,6 +161,10 @@ impl Found {
         let mut level: Vec<Wanted> = self.tree.want_root(at, entry.height, entry.root).into_iter().collect();
         let mut bytes = Vec::new();
         while !level.is_empty() {
+            // A pointer may be that of a lost page, or of none that can be.
+            for wanted in level.extract_if(.., |wanted| !self.layout.is_data(wanted.at.slot)) {
+                self.tree.lose(&wanted, entry.cells()).ok_or(full)?;
+            }
             level.sort_unstable_by_key(|wanted| wanted.at.slot);
             let mut next = Vec::new();
             let mut rest = level.as_slice();
@@ -197,8 +200,8 @@ impl Found {
         let Found { layout, next_number, .. } = self;
         let mut space = Space::with_watermark(layout.data_first(), layout.slots(), self.zeroed_through);
         for slot in &self.pages {
-            let vacant = space.occupy(*slot);
-            debug_assert!(vacant, "pages that are good have slots of their own");
+            // A second page in one slot is damaged, and stays damaged.
+            let _ = space.occupy(*slot);
         }
         let mut twice = Vec::new();
         self.tree.for_each_image(&mut |volume, cell, image| {

@@ -8,6 +8,8 @@
 
 mod found;
 mod replay;
+#[cfg(test)]
+mod tests;
 
 use holdfast_block::PoolId;
 

@@ -11,7 +11,7 @@ use crate::disk::pool::pool_tag;
 use crate::memory::VolumeIndex;
 
 impl Found {
-    /// Replays the journal. Tells whether there is anything in it.
+    /// Replays the journal. Tells whether what was found has to be kept by a checkpoint before the pool serves.
     pub(super) fn replay(
         &mut self,
         device: &impl Device,
@@ -19,19 +19,24 @@ impl Found {
         progress: &mut dyn FnMut(OpeningProgress),
     ) -> Result<bool, OpenPoolError> {
         let journal = Journal { device, layout: self.layout, tag: pool_tag(&self.identity.uuid) };
-        let Survey { last, highest, durable } = journal.survey(superblock)?;
-        let Some(highest) = highest else { return Ok(false) };
-        let mut blocks = 0;
-        if let Some(last) = last {
+        let survey = journal.survey(superblock)?;
+        if let Some(last) = survey.last {
+            let mut blocks = 0;
             journal.visit(superblock.journal_start, last, &mut |block| {
-                self.replay_block(device, block, durable)?;
+                self.replay_block(device, block, survey.durable)?;
                 blocks += 1;
                 progress(OpeningProgress::Journal { blocks });
                 Ok(())
             })?;
         }
-        // Numbers up to here are used up, and so are those of blocks that were on their way.
-        self.next_number = self.next_number.max(highest + WINDOW + 1);
+        if superblock.clean && superblock.journal_start == superblock.next_number && survey.highest.is_none()
+        {
+            return Ok(false);
+        }
+        // Blocks of before, also those behind the end of the log and those that come to light later, must not be taken for new
+        // ones.
+        let above = survey.highest.map_or(self.next_number, |highest| self.next_number.max(highest + 1));
+        self.next_number = above + WINDOW;
         Ok(true)
     }
 
@@ -128,42 +133,47 @@ struct Journal<'a, D> {
 
 /// What the journal holds.
 struct Survey {
-    /// The last block to replay; `None` if there is none.
+    /// The last block of the log; `None` if there is nothing to replay.
     last: Option<u64>,
-    /// The highest number of all blocks; `None` if there is none. Blocks that were complete and not flushed may be missing in any
-    /// number, and later ones be there: they are not replayed, but their numbers are used up.
+    /// The last block that is there at all.
     highest: Option<u64>,
     /// All up to this one are durable.
     durable: u64,
 }
 
 impl<D: Device> Journal<'_, D> {
-    /// Finds out where the journal ends and what of it is durable.
+    /// Finds out where the journal ends and what of it is durable. The whole ring is looked at: a loss of power leaves any of
+    /// the blocks that were not flushed, also behind a gap that is the end of the log.
     fn survey(&self, superblock: &Superblock) -> Result<Survey, OpenPoolError> {
         let start = superblock.journal_start;
-        let mut found = Survey { last: None, highest: None, durable: superblock.durable_through };
-        let mut missing = Vec::new();
+        let mut survey = Survey { last: None, highest: None, durable: superblock.durable_through };
+        // Where blocks are missing: the first of each gap.
+        let mut gaps = Vec::new();
+        let mut ended = false;
         let window = if holdfast_mutant::active("store-hole-ends-log") { 1 } else { WINDOW };
-        self.visit(start, start + self.layout.journal_slots() - 1, &mut |block| {
-            let (number, stamp) = (block.number(), block.stamp());
-            if stamp.generation > superblock.generation {
+        let end = start.saturating_add(self.layout.journal_slots() - 1);
+        self.visit(start, end, &mut |block| {
+            let (number, found) = (block.number(), block.stamp());
+            if found.generation > superblock.generation {
                 return Err(OpenPoolError::SuperblockLost { number });
             }
-            let next = found.last.map_or(start, |last| last + 1);
-            if found.last == found.highest && number - next < window {
-                missing.extend(next..number);
-                found.last = Some(number);
+            survey.highest = Some(number);
+            survey.durable = survey.durable.max(found.durable_through);
+            let first = survey.last.map_or(start, |last| last + 1);
+            ended |= number - first >= window;
+            if !ended {
+                if first < number {
+                    gaps.push(first);
+                }
+                survey.last = Some(number);
             }
-            found.highest = Some(number);
-            found.durable = found.durable.max(stamp.durable_through);
             Ok(())
         })?;
-        // Beyond the last block there may be others that are said to be durable.
-        let end = found.last.map_or(start, |last| last + 1);
-        missing.extend(end..found.durable.saturating_add(1).max(end));
-        match missing.into_iter().find(|number| *number <= found.durable) {
+        // Behind the last block there may be others that must be there.
+        gaps.push(survey.last.map_or(start, |last| last + 1));
+        match gaps.into_iter().find(|number| *number <= survey.durable) {
             Some(number) => Err(OpenPoolError::JournalLost { number }),
-            None => Ok(found),
+            None => Ok(survey),
         }
     }
 
