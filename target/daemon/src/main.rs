@@ -141,7 +141,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let pages = LargePages::start().context("starting the thread for large pages")?;
     let map_bytes_max = args.map_memory.unwrap_or_else(map_memory_default);
     let (wake, woken) = mpsc::channel();
-    let lasting = Lasting::new(DiskOpener { map_bytes_max }, wake);
+    let lasting = Lasting::new(DiskOpener::new(map_bytes_max), wake);
     let mut target = Target::new(records, shared, cores, memory, lasting, pages, names);
     if args.enable_drills {
         target.allow_drills();

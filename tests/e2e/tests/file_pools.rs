@@ -272,6 +272,37 @@ fn a_filling_pool_passes_its_thresholds() -> Result<()> {
 }
 
 #[test]
+fn maps_beyond_their_memory_are_refused_clearly() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let appliance = Appliance::start_with("file_maps", &["--map-memory", "32KiB"])?;
+    appliance.rest().post("/pools", &file("p", &folder.path().join("pool"), 64 * MIB))?;
+    let share = appliance.share_of("p", "v", 48, 4096)?;
+    let host = HostIdentity::numbered(46);
+    appliance.admit("writer", &host, &share, View::Plain)?;
+    let mut session = connect(&appliance, &host, &share)?;
+    // Each block lies under a page of the map of its own.
+    let mut write = |number: u64| {
+        Ok::<_, anyhow::Error>(session.io(1).write(1, &Io::at(number * 1000, 1), &[6; BLOCK_BYTES])?.status())
+    };
+    ensure!(write(0)?.is_success(), "the first page has room");
+    let refused =
+        (1..12).map(&mut write).find(|status| status.as_ref().is_ok_and(|status| !status.is_success()));
+    let refused = refused.context("12 pages do not fit into 32 KiB")??;
+    ensure!(refused.is(0, 0x81), "Capacity Exceeded, not {refused}");
+    ensure!(write(0)?.is_success(), "what is mapped can be written");
+    session.close()?;
+    let map = || {
+        let pool = appliance.rest().get("/pools/p")?;
+        let of_map = |field: &str| pool.pointer(&format!("/map/{field}")).and_then(Value::as_u64);
+        let bytes = of_map("bytes").context("a size")?;
+        Ok((bytes > 0).then_some((bytes, of_map("budget_bytes").context("a budget")?)))
+    };
+    let (bytes, budget) = eventually(LIMIT, "the map to show", map)?;
+    ensure!(budget == 32 << 10 && bytes <= budget, "{bytes} of {budget}");
+    appliance.stop()
+}
+
+#[test]
 fn drills_end_in_the_verdicts_that_they_deserve() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let appliance = Appliance::start_with("file_drills", &["--enable-drills"])?;

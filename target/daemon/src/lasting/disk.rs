@@ -5,6 +5,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use holdfast_contract::{
     Backing as Place, DesiredPool, FaultCause, FoundPool, FoundVolume, GuardSetting, ObjectFault, ObjectKind,
@@ -48,8 +49,27 @@ impl OpenDisk {
 
 /// Opens pools in files and on devices.
 pub(crate) struct DiskOpener {
+    map_bytes_max: u64,
+    /// What the maps of the pools that serve take, when it was looked at last.
+    map_bytes: AtomicU64,
+}
+
+impl DiskOpener {
+    /// One that gives all maps together so much memory.
+    pub(crate) fn new(map_bytes_max: u64) -> Self {
+        DiskOpener { map_bytes_max, map_bytes: AtomicU64::new(0) }
+    }
+
     /// Most memory that the maps of all pools may take together.
-    pub map_bytes_max: u64,
+    pub(crate) fn map_bytes_max(&self) -> u64 {
+        self.map_bytes_max
+    }
+
+    /// Notes what they take, and tells what is left.
+    pub(crate) fn note_map_bytes(&self, bytes: u64) -> u64 {
+        self.map_bytes.store(bytes, Ordering::Relaxed);
+        self.map_bytes_max.saturating_sub(bytes)
+    }
 }
 
 impl Opener for DiskOpener {
@@ -184,7 +204,8 @@ impl DiskOpener {
     }
 
     fn limits(&self) -> DiskLimits {
-        DiskLimits { map_bytes_max: self.map_bytes_max }
+        let taken = self.map_bytes.load(Ordering::Relaxed);
+        DiskLimits { map_bytes_max: self.map_bytes_max.saturating_sub(taken) }
     }
 }
 

@@ -53,6 +53,7 @@ impl Target {
         self.remove_unwanted_pools();
         self.settle();
         let survey = self.survey();
+        self.share_map_memory(&survey);
         let counters = record::counter_record(&self.shared.counters);
         ObservedState {
             boot_id: self.boot_id.clone(),
@@ -97,6 +98,21 @@ impl Target {
         survey
     }
 
+    /// Lets each pool's maps grow by what all of them leave of the memory for maps.
+    fn share_map_memory(&mut self, survey: &Survey) {
+        let maps: Vec<(PoolId, u64)> =
+            survey.pools.iter().filter_map(|(id, seen)| Some((*id, seen.map_bytes?))).collect();
+        let left = self.lasting.opener().note_map_bytes(maps.iter().map(|(_, bytes)| bytes).sum());
+        for (pool, bytes) in maps {
+            let most = bytes.saturating_add(left);
+            self.on_home(pool, move |shard| {
+                if let Some(pool) = shard.stores().disk_pool_mut(pool) {
+                    pool.set_map_bytes_max(most);
+                }
+            });
+        }
+    }
+
     fn observe_pools(&self, survey: &Survey) -> Vec<ObservedPool> {
         let mut pools = self.lasting.observe();
         let elsewhere: Vec<_> = pools.iter().map(|pool| pool.id).collect();
@@ -139,7 +155,7 @@ impl Target {
             }
             Health::Ok => (PoolHealth::Ok, None),
         };
-        let budget_bytes = self.lasting.opener().map_bytes_max;
+        let budget_bytes = self.lasting.opener().map_bytes_max();
         let map = seen.map_bytes.map(|bytes| MapMemory { bytes, budget_bytes });
         ObservedPool { health, reason, map, journal: seen.journal, ..base }
     }

@@ -142,6 +142,11 @@ impl<A: PoolMemory> DiskPool<A> {
         self.tree.pages() * super::format::SLOT_LEN as u64
     }
 
+    /// Its maps may take so much memory from now on. Writes that would need more find no room; what is mapped stays.
+    pub fn set_map_bytes_max(&mut self, bytes: u64) {
+        self.tree.set_pages_max(bytes / super::format::SLOT_LEN as u64);
+    }
+
     /// Blocks that its journal has, and how many of them a recovery would read.
     pub fn journal_blocks(&self) -> (u64, u64) {
         (self.log.ring(), self.log.used())

@@ -95,6 +95,11 @@ enum Child {
 }
 
 impl Tree {
+    /// At most about so many pages are admitted from now on; what is there stays.
+    pub(in crate::disk) fn set_pages_max(&mut self, pages_max: u64) {
+        self.pages_max = pages_max;
+    }
+
     /// No map yet. At most about `pages_max` pages are admitted.
     pub(in crate::disk) fn new(pages_max: u64) -> Tree {
         let map = Map { shape: CellShape::Large, root: None, height: 0, written: (0, PagePointer::NONE) };
