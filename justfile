@@ -41,6 +41,10 @@ conformance *FLAGS: build
 fuzz *FLAGS:
     target/fuzz/run {{ FLAGS }}
 
+# Power cuts on a simulated device: just crashes --crashes 20000
+crashes *FLAGS:
+    target/store/tests/crash/run {{ FLAGS }}
+
 # Format the sources
 fmt:
     cargo fmt --all
@@ -62,7 +66,7 @@ deny:
     cargo deny check
 
 # The long tests. Each part that has passed for this very tree is passed over when this is started again
-full: (once "test" "tests/run") (once "fuzz" "target/fuzz/run --runs 1000000") (once "bench" "tests/bench/run --full")
+full: (once "test" "tests/run") (once "fuzz" "target/fuzz/run --runs 1000000") (once "crashes" "target/store/tests/crash/run --crashes 200000") (once "bench" "tests/bench/run --full")
 
 # Runs COMMAND unless it has passed since the tree last changed
 [private]

@@ -130,10 +130,11 @@ fn root() -> &'static Path {
     here.ancestors().nth(2).unwrap_or(here)
 }
 
-/// Mistakes with such names are for the fuzzers: `target/fuzz/planted` says which of them finds each.
-const FOR_FUZZERS: &str = "planted-";
+/// Mistakes with such names are for others: the fuzzers (`target/fuzz/planted` says which of them finds each) and the
+/// simulated power cuts (`target/store/tests/crash/mutants.rs`).
+const FOR_OTHERS: [&str; 2] = ["planted-", "store-"];
 
-/// The names in `holdfast_mutant::active("…")` in all sources below `folder`, but for those of the fuzzers.
+/// The names in `holdfast_mutant::active("…")` in all sources below `folder`, but for those of others.
 fn ask_for_mutants(folder: &Path, names: &mut BTreeSet<String>) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -145,7 +146,7 @@ fn ask_for_mutants(folder: &Path, names: &mut BTreeSet<String>) -> Result<()> {
                 let Some((name, _)) = rest.strip_prefix('"').and_then(|rest| rest.split_once('"')) else {
                     bail!("{}: a mutant without a literal name", path.display());
                 };
-                if !name.starts_with(FOR_FUZZERS) {
+                if !FOR_OTHERS.iter().any(|prefix| name.starts_with(prefix)) {
                     names.insert(name.to_owned());
                 }
             }

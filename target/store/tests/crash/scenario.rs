@@ -1,0 +1,167 @@
+//! What a run is like: the device, the volumes, how hosts use them, and what goes wrong. All of it follows from the seed.
+
+use holdfast_block::VolumeId;
+use holdfast_pi::{GuardKind, PiFormat, PiType};
+use holdfast_store::VolumeSpec;
+
+use crate::rng::{Rng, mix};
+
+/// What a run is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A bit of everything.
+    Mixed,
+    /// Small writes to few blocks: many versions, and parts of cells.
+    Hot,
+    /// Volumes come, grow and go.
+    Volumes,
+    /// The pool is filled first.
+    Full,
+    /// Small writes all over, so that the journal fills and checkpoints follow each other.
+    Checkpoints,
+}
+
+/// What goes wrong besides power cuts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    Nothing,
+    /// Writes of data and map pages fail.
+    DataWriteErrors,
+    /// Any write may fail.
+    WriteErrors,
+    /// Flushes fail.
+    FlushErrors,
+    /// The device goes away.
+    Gone,
+    /// Reads fail, some slots stay unreadable.
+    ReadErrors,
+    /// Reads return other slots.
+    ReadsElsewhere,
+    /// Writes of data and map pages are lost or end up elsewhere.
+    LostDataWrites,
+    /// Writes anywhere are lost or end up elsewhere.
+    LostWrites,
+    /// Bits change while the power is off.
+    Rot,
+}
+
+impl Trouble {
+    pub(crate) const ALL: [Trouble; 9] = [
+        Trouble::DataWriteErrors,
+        Trouble::WriteErrors,
+        Trouble::FlushErrors,
+        Trouble::Gone,
+        Trouble::ReadErrors,
+        Trouble::ReadsElsewhere,
+        Trouble::LostDataWrites,
+        Trouble::LostWrites,
+        Trouble::Rot,
+    ];
+
+    /// Whether blocks may be found damaged.
+    pub(crate) fn damages(self) -> bool {
+        matches!(
+            self,
+            Trouble::FlushErrors
+                | Trouble::Gone
+                | Trouble::ReadErrors
+                | Trouble::ReadsElsewhere
+                | Trouble::LostDataWrites
+                | Trouble::LostWrites
+                | Trouble::Rot
+        )
+    }
+
+    /// Whether what was superseded may come back: journal blocks that are the only witnesses may be missing.
+    pub(crate) fn brings_back(self) -> bool {
+        matches!(self, Trouble::LostDataWrites | Trouble::LostWrites | Trouble::Rot)
+    }
+
+    /// Whether the pool may refuse to be opened.
+    pub(crate) fn may_refuse(self) -> bool {
+        matches!(self, Trouble::LostWrites | Trouble::LostDataWrites | Trouble::Rot | Trouble::ReadErrors)
+    }
+
+    /// Whether writes may end with an error.
+    pub(crate) fn fails_writes(self) -> bool {
+        self != Trouble::Nothing && self != Trouble::ReadsElsewhere
+    }
+}
+
+/// A run.
+#[derive(Debug, Clone)]
+pub(crate) struct Scenario {
+    pub(crate) seed: u64,
+    pub(crate) kind: Kind,
+    pub(crate) trouble: Trouble,
+    pub(crate) sector: usize,
+    pub(crate) slots: u64,
+    pub(crate) arena_bytes: usize,
+    /// Whether the pool writes zeroes before it writes data.
+    pub(crate) zero_ahead: bool,
+    /// Operations that hosts have under way at most.
+    pub(crate) depth: usize,
+    /// Blocks of one operation at most.
+    pub(crate) blocks_max: u64,
+    /// Of a thousand writes so many are to be durable when they are acknowledged.
+    pub(crate) durable: u64,
+    /// Of a thousand operations so many are flushes.
+    pub(crate) flushes: u64,
+    /// Crashes.
+    pub(crate) rounds: u64,
+    /// Steps between two crashes at most.
+    pub(crate) steps_max: u64,
+}
+
+impl Scenario {
+    /// The run with this seed. With `troubled`, something goes wrong besides power cuts.
+    pub(crate) fn new(seed: u64, troubled: bool) -> Scenario {
+        let mut rng = Rng::new(mix(seed) ^ 0x7363_656e);
+        let kinds = [Kind::Mixed, Kind::Mixed, Kind::Hot, Kind::Volumes, Kind::Full, Kind::Checkpoints];
+        let kind = *rng.pick(&kinds);
+        let trouble = if troubled { *rng.pick(&Trouble::ALL) } else { Trouble::Nothing };
+        let blocks_max = match kind {
+            Kind::Hot => 24,
+            Kind::Checkpoints => 4,
+            Kind::Mixed | Kind::Volumes | Kind::Full => *rng.pick(&[8, 40, 256]),
+        };
+        Scenario {
+            seed,
+            kind,
+            trouble,
+            sector: if rng.chance(700) { 512 } else { 4096 },
+            slots: rng.between(2048, if kind == Kind::Full { 2300 } else { 3200 }),
+            arena_bytes: *rng.pick(&[4 << 20, 8 << 20]),
+            zero_ahead: rng.chance(300),
+            depth: *rng.pick(&[1, 2, 4, 8, 32]),
+            blocks_max,
+            durable: *rng.pick(&[0, 30, 300]),
+            flushes: *rng.pick(&[5, 40, 150]),
+            rounds: 10,
+            steps_max: if kind == Kind::Checkpoints { 1500 } else { *rng.pick(&[100, 500, 900]) },
+        }
+    }
+}
+
+/// A volume of a random kind.
+pub(crate) fn volume(rng: &mut Rng, id: u64, blocks: u64) -> VolumeSpec {
+    let (block_len, format) = match rng.below(6) {
+        0 => (4096, None),
+        1 => (4096, Some((PiType::Type1, GuardKind::Crc16, 0))),
+        2 => (4096, Some((PiType::Type2, GuardKind::Crc64, 16))),
+        3 => (4096, Some((PiType::Type3, GuardKind::Crc32c, 32))),
+        4 => (512, None),
+        _ => (512, Some((PiType::Type1, GuardKind::Crc16, 0))),
+    };
+    let format = format.map(|(kind, guard, tag)| PiFormat::new(kind, guard, block_len, tag).unwrap());
+    let mut uuid = [0; 16];
+    uuid[..8].copy_from_slice(&mix(id).to_le_bytes());
+    VolumeSpec {
+        id: VolumeId::new(id).unwrap(),
+        uuid,
+        nguid: uuid,
+        block_len: block_len as usize,
+        block_count: if block_len == 512 { blocks * 2 } else { blocks },
+        format,
+    }
+}
