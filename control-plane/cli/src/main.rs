@@ -22,8 +22,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use commands::{
-    ClientOptions, DrillCommand, EventCommand, GrantCommand, Group, HostCommand, IncidentCommand, Leaf, NamespaceCommand,
-    PoolCommand, SubsystemCommand, VolumeCommand,
+    ClientOptions, DrillCommand, EventCommand, GrantCommand, Group, HostCommand, IncidentCommand, Leaf,
+    NamespaceCommand, PoolCommand, SubsystemCommand, VolumeCommand,
 };
 use up::{UpArgs, UpError};
 

@@ -51,8 +51,9 @@ impl Run for DrillCommand {
                 ]);
                 session.send(&purpose.with_flags(&FLAGS), Method::Post, &path(&["drills"]), Some(drill))
             }
-            Self::Show { id } => session
-                .show(&Purpose::new("drill show", format!("show drill {id}")), &path(&["drills", &id])),
+            Self::Show { id } => {
+                session.show(&Purpose::new("drill show", format!("show drill {id}")), &path(&["drills", &id]))
+            }
         }
     }
 }
