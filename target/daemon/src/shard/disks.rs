@@ -27,7 +27,13 @@ struct DiskFile {
     region: RegionId,
     /// Its pool is gone; the reactor lets go of it.
     leaving: bool,
+    /// Operations that failed since it was said last, and when that was.
+    failures: u64,
+    told_ms: Option<u64>,
 }
+
+/// A device that fails does so many thousand times a second; it is said this often.
+const TELL_EVERY_MS: u64 = 1000;
 
 struct UnderWay {
     pool: PoolId,
@@ -76,7 +82,15 @@ impl Shard {
         match added {
             Ok(place) => {
                 self.take_region_place(place, (id, region));
-                self.disks.files.push(DiskFile { pool: id, file, backing: held, region, leaving: false });
+                self.disks.files.push(DiskFile {
+                    pool: id,
+                    file,
+                    backing: held,
+                    region,
+                    leaving: false,
+                    failures: 0,
+                    told_ms: None,
+                });
                 Ok(())
             }
             Err(error) => {
@@ -193,9 +207,20 @@ impl Shard {
             return;
         };
         if let Err(error) = result {
-            tracing::warn!(pool = %operation.pool, %error, "a pool's file or device failed at something");
+            self.tell_failure(operation.pool, error);
         }
         self.disk_ended(operation, result.map_err(disk_error));
+    }
+
+    fn tell_failure(&mut self, pool: PoolId, error: FileError) {
+        let now_ms = self.clock.now_ms;
+        let Some(disk) = self.disks.files.iter_mut().find(|disk| disk.pool == pool) else { return };
+        disk.failures += 1;
+        if disk.told_ms.is_some_and(|told_ms| now_ms < told_ms.saturating_add(TELL_EVERY_MS)) {
+            return;
+        }
+        tracing::warn!(%pool, %error, failures = disk.failures, "a pool's file or device failed at something");
+        (disk.failures, disk.told_ms) = (0, Some(now_ms));
     }
 
     fn disk_ended(&mut self, UnderWay { pool, token, parts }: UnderWay, result: Result<(), DiskError>) {

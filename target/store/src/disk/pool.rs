@@ -152,14 +152,12 @@ impl<A: PoolMemory> DiskPool<A> {
         (self.log.ring(), self.log.used())
     }
 
-    /// Whether nothing is under way: no command, and no operation on the device.
+    /// Whether nothing is under way: no command, and no operation on the device. Of a pool that has failed only its commands
+    /// count: what it had begun for itself is never ended.
     pub fn is_idle(&self) -> bool {
         let commands = self.queue.is_empty() && self.log.is_quiet() && self.reads.is_empty();
-        commands
-            && self.flushes.is_empty()
-            && self.checkpoint.is_idle()
-            && self.zeroes.is_idle()
-            && self.ops.is_empty()
+        let upkeep = self.flushes.is_empty() && self.checkpoint.is_idle() && self.zeroes.is_idle();
+        commands && self.ops.is_empty() && (upkeep || self.has_failed())
     }
 
     /// The next operation for the device.
