@@ -107,7 +107,7 @@ impl Checkpoint {
 }
 
 impl Tables {
-    fn slots(&self) -> impl Iterator<Item = u64> {
+    pub(super) fn slots(&self) -> impl Iterator<Item = u64> {
         let pages = self.volumes.iter().chain(&self.writers).chain(std::iter::once(&self.directory));
         pages.flatten().map(|pointer| pointer.slot).filter(|slot| *slot != 0)
     }

@@ -161,10 +161,14 @@ impl Ring {
         if stamp.number < self.start {
             return None;
         }
-        let places = check.layout.journal_slots();
-        if check.layout.journal_slot(stamp.number) != slot || stamp.number - self.start >= places {
+        if check.layout.journal_slot(stamp.number) != slot {
             let what = format!("block {} lies at the place of others", stamp.number);
             check.findings.add(Structure::Journal, Problem::JournalMisplaced, Some(slot), what);
+            return None;
+        }
+        if stamp.number - self.start >= check.layout.journal_slots() {
+            let what = format!("block {} is where a block was that this checkpoint needs", stamp.number);
+            check.findings.add(Structure::Journal, Problem::SuperblockLost, Some(slot), what);
             return None;
         }
         if stamp.generation > self.generation {

@@ -88,7 +88,7 @@ pub fn check(
     };
     let mut tables = Tables::read(&mut check, &superblock);
     let (log, journal) = log::replay(&mut check, &superblock, &mut tables);
-    let volumes = walk::walk(&mut check, &superblock, &tables, &log, journal.closed);
+    let volumes = walk::walk(&mut check, &tables, &log, journal.closed);
     let pool = PoolSummary {
         name: superblock.name.to_string(),
         id: superblock.id.to_string(),

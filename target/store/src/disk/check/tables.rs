@@ -3,9 +3,9 @@
 use holdfast_block::{HostId, VolumeId};
 
 use super::super::format::{
-    DIRECTORY_ENTRIES, Page, PageError, PageHeader, PageKind, PagePointer, Superblock, VOLUME_PAGES,
-    VOLUME_PLACES, VOLUMES_PER_PAGE, VolumeEntry, WRITER_PAGES, WRITER_PLACES, WRITERS_PER_PAGE,
-    directory_entry, verify_page, volume, writer,
+    DIRECTORY_ENTRIES, Page, PageHeader, PageKind, PagePointer, Superblock, VOLUME_PAGES, VOLUME_PLACES,
+    VOLUMES_PER_PAGE, VolumeEntry, WRITER_PAGES, WRITER_PLACES, WRITERS_PER_PAGE, directory_entry,
+    verify_page, volume, writer,
 };
 use super::Check;
 use super::report::{Problem, Structure};
@@ -30,7 +30,7 @@ impl Tables {
             hosts: vec![None; WRITER_PLACES],
             hosts_unknown: vec![false; WRITER_PAGES],
         };
-        let of_directory = PageHeader::of_table(PageKind::Directory, 0, superblock.generation);
+        let of_directory = PageHeader::of_table(PageKind::Directory, 0, 0);
         let directory = match read_copies(check, Structure::Directory, superblock.directory, &of_directory) {
             Copies::None => return tables,
             Copies::Lost => {
@@ -43,12 +43,12 @@ impl Tables {
         for (entry, index) in (0..DIRECTORY_ENTRIES).zip(0_u64..) {
             let copies = directory_entry(&directory, entry);
             if entry < VOLUME_PAGES {
-                let header = PageHeader::of_table(PageKind::Volumes, index, superblock.generation);
+                let header = PageHeader::of_table(PageKind::Volumes, index, 0);
                 let page = read_copies(check, Structure::VolumeTable, copies, &header);
                 tables.take_volumes(check, entry, &page);
             } else if entry < VOLUME_PAGES + WRITER_PAGES {
                 let index = index - VOLUME_PAGES as u64;
-                let header = PageHeader::of_table(PageKind::Writers, index, superblock.generation);
+                let header = PageHeader::of_table(PageKind::Writers, index, 0);
                 let page = read_copies(check, Structure::WriterTable, copies, &header);
                 tables.take_writers(entry - VOLUME_PAGES, &page);
             }
@@ -176,8 +176,7 @@ fn read_copies(
                 continue;
             }
         };
-        let verdict =
-            verify_page(&page, pointer.checksum, expected).and_then(|found| of_time(&found, expected));
+        let verdict = verify_page(&page, pointer.checksum, expected).map(|_| ());
         match (verdict, &kept) {
             (Err(error), _) => {
                 check.findings.add(
@@ -202,13 +201,5 @@ fn read_copies(
             check.findings.add(structure, Problem::CopiesLost, None, what);
             Copies::Lost
         }
-    }
-}
-
-/// A page is not newer than the checkpoint that points to it; `expected` has the checkpoint's generation.
-pub(super) fn of_time(found: &PageHeader, expected: &PageHeader) -> Result<(), PageError> {
-    match found.generation <= expected.generation {
-        true => Ok(()),
-        false => Err(PageError::Other { expected: *expected, found: *found }),
     }
 }

@@ -1,23 +1,17 @@
 //! Every page of every map and every cell, as a recovery would leave them.
 
 use super::super::format::{
-    BlockState, CHILDREN_PER_PAGE, CellRef, PageHeader, PagePointer, Superblock, VolumeEntry, WRITER_UNKNOWN,
-    image, pointer, verify_page,
+    BlockState, CHILDREN_PER_PAGE, CellRef, PageHeader, PagePointer, VolumeEntry, WRITER_UNKNOWN, image,
+    pointer, verify_page,
 };
 use super::data::DataBatch;
 use super::log::Log;
 use super::report::{Extent, Problem, Structure, VolumeSummary};
-use super::tables::{Tables, of_time};
+use super::tables::Tables;
 use super::{Check, CheckProgress, CheckStep};
 
 /// Looks at all volumes. The counts of those of a pool that was closed must be those of their maps.
-pub(super) fn walk(
-    check: &mut Check<'_>,
-    superblock: &Superblock,
-    tables: &Tables,
-    log: &Log,
-    closed: bool,
-) -> Vec<VolumeSummary> {
+pub(super) fn walk(check: &mut Check<'_>, tables: &Tables, log: &Log, closed: bool) -> Vec<VolumeSummary> {
     let cells_total = tables.volumes.iter().flatten().map(|volume| volume.cells_live).sum();
     let mut data = DataBatch::new();
     let mut summaries = Vec::new();
@@ -25,7 +19,6 @@ pub(super) fn walk(
         let Some(volume) = volume else { continue };
         let mut walk = Walk {
             check,
-            generation: superblock.generation,
             tables,
             log,
             volume,
@@ -65,7 +58,6 @@ pub(super) fn extent_of(volume: &VolumeEntry, first_cell: u64, cells: u64) -> Ex
 /// One volume under way.
 struct Walk<'w, 'c> {
     check: &'w mut Check<'c>,
-    generation: u64,
     tables: &'w Tables,
     log: &'w Log,
     volume: &'w VolumeEntry,
@@ -128,10 +120,8 @@ impl Walk<'_, '_> {
             }
         };
         self.check.looked_at.map_pages += 1;
-        let expected = PageHeader::of_map(self.place, level, index, self.generation);
-        let verdict =
-            verify_page(&page, pointer_to.checksum, &expected).and_then(|found| of_time(&found, &expected));
-        if let Err(error) = verdict {
+        let expected = PageHeader::of_map(self.place, level, index, 0);
+        if let Err(error) = verify_page(&page, pointer_to.checksum, &expected) {
             return self.lost(Problem::PageDamaged, slot, first_cell, span, &error.to_string());
         }
         match level.checked_sub(1) {

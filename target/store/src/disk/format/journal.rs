@@ -7,8 +7,8 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{
-    CellError, CellMut, CellRef, CellShape, EntryError, Page, SLOT_LEN, VOLUME_ENTRY_LEN, VOLUME_PLACES,
-    VolumeEntry, WRITER_PLACES, checksum_of,
+    CellError, CellMut, CellRef, CellShape, EntryError, NUMBERS_MAX, Page, SLOT_LEN, VOLUME_ENTRY_LEN,
+    VOLUME_PLACES, VolumeEntry, WRITER_PLACES, checksum_of,
 };
 
 /// Bytes of a block's records at most: room for 125 large cells in a row, or 38 small ones.
@@ -331,7 +331,7 @@ impl<'a> JournalBlock<'a> {
         }
         let stamp = header.stamp();
         let JournalStamp { number, durable_through, .. } = stamp;
-        if durable_through >= number {
+        if durable_through >= number || number >= NUMBERS_MAX {
             return Err(JournalError::Number { number, durable_through });
         }
         let too_long = JournalError::Record { number, index: 0, error: RecordError::Length };

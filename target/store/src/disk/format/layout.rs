@@ -27,6 +27,10 @@ pub const SLOTS_MAX: u64 = (1 << 40) - 2;
 /// places without a block in a row are the end of the journal.
 pub const WINDOW: u64 = 32;
 
+/// Numbers of journal blocks and generations of checkpoints stay below: they last for a hundred thousand years at a million a
+/// second, and sums of them cannot overflow.
+pub const NUMBERS_MAX: u64 = 1 << 62;
+
 /// Slots that stay free of new cells in every pool.
 const RESERVE_SLOTS_MIN: u64 = 64;
 

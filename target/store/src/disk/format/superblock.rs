@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligne
 
 use super::page::WirePointer;
 use super::volume_entry::Name;
-use super::{Layout, LayoutError, Page, PagePointer, SECOND_SUPERBLOCK, SLOT_LEN, checksum_of};
+use super::{Layout, LayoutError, NUMBERS_MAX, Page, PagePointer, SECOND_SUPERBLOCK, SLOT_LEN, checksum_of};
 
 /// The first bytes of every pool.
 pub const POOL_MAGIC: [u8; 8] = *b"HOLDFSTP";
@@ -228,7 +228,8 @@ impl WireSuperblock {
             Layout::from_superblock(self.slots.get(), self.journal_first.get(), self.journal_slots.get())?;
         let (start, next, durable) =
             (self.journal_start.get(), self.next_number.get(), self.durable_through.get());
-        if start == 0 || start > next || durable >= next {
+        let possible = (1..=next).contains(&start) && durable < next && next < NUMBERS_MAX;
+        if !possible || self.generation.get() >= NUMBERS_MAX {
             return Err(SuperblockError::Numbers { start, next, durable });
         }
         let clean = match self.clean.get() {

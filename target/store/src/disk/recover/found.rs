@@ -74,16 +74,18 @@ impl Found {
         found.generation = generation;
         found.next_number = next_number;
         found.zeroed_through = zeroed_through;
-        found.tables.directory = directory;
         let header = PageHeader::of_table(PageKind::Directory, 0, 0);
-        let Some(directory) = found.table_page(device, directory, &header)? else { return Ok(found) };
+        let (page, copies) = found.table_page(device, directory, &header)?;
+        found.tables.directory = copies;
+        let Some(directory) = page else { return Ok(found) };
         for place in 0..VOLUME_PAGES + WRITER_PAGES {
             let copies = directory_entry(&directory, place);
             let (kind, index) = match place.checked_sub(VOLUME_PAGES) {
                 None => (PageKind::Volumes, place),
                 Some(index) => (PageKind::Writers, index),
             };
-            let page = found.table_page(device, copies, &PageHeader::of_table(kind, index as u64, 0))?;
+            let header = PageHeader::of_table(kind, index as u64, 0);
+            let (page, copies) = found.table_page(device, copies, &header)?;
             match kind {
                 PageKind::Volumes => found.tables.volumes.push(copies),
                 _ => found.tables.writers.push(copies),
@@ -98,25 +100,37 @@ impl Found {
         Ok(found)
     }
 
-    /// A page of the tables: the first copy, or the second.
+    /// A page of the tables, the first copy or the second, and the pointers to them, without those to where no page can be.
     fn table_page(
         &mut self,
         device: &impl Device,
         copies: [PagePointer; 2],
         expected: &PageHeader,
-    ) -> Result<Option<Page>, OpenPoolError> {
-        let any = copies.iter().any(|pointer| !pointer.is_none());
-        let there = copies.iter().filter(|pointer| self.layout.is_data(pointer.slot));
+    ) -> Result<(Option<Page>, [PagePointer; 2]), OpenPoolError> {
+        if copies.iter().all(|pointer| pointer.is_none()) {
+            return Ok((None, copies));
+        }
+        let copies = self.usable(copies);
+        let there = copies.iter().filter(|pointer| !pointer.is_none());
         self.pages.extend(there.clone().map(|pointer| pointer.slot));
         for PagePointer { slot, checksum } in there.copied() {
             let mut page = [0; SLOT_LEN];
             let read = device.read_at(slot * SLOT_LEN as u64, &mut page);
             if read.is_ok() && verify_page(&page, checksum, expected).is_ok() {
-                return Ok(Some(page));
+                return Ok((Some(page), copies));
             }
         }
         let PageHeader { kind, index, .. } = *expected;
-        if any { Err(OpenPoolError::Table { kind, index }) } else { Ok(None) }
+        Err(OpenPoolError::Table { kind, index })
+    }
+
+    fn usable(&self, [first, second]: [PagePointer; 2]) -> [PagePointer; 2] {
+        let can_be = |pointer: PagePointer| {
+            let vacant = self.tables.slots().all(|slot| slot != pointer.slot);
+            if vacant && self.layout.is_data(pointer.slot) { pointer } else { PagePointer::NONE }
+        };
+        let second = if second.slot == first.slot { PagePointer::NONE } else { second };
+        [can_be(first), can_be(second)]
     }
 
     fn load_writers(&mut self, page: &Page, index: usize) {

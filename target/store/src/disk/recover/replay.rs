@@ -3,8 +3,8 @@
 use super::found::{Found, volume_of};
 use super::{OpenPoolError, OpeningProgress, READ_SLOTS};
 use crate::disk::format::{
-    CellRef, JournalBlock, Layout, Record, SLOT_LEN, Superblock, VolumeEntry, WINDOW, cell_checksum,
-    checksum_of,
+    CellRef, JournalBlock, JournalError, Layout, Record, SLOT_LEN, Superblock, VolumeEntry, WINDOW,
+    cell_checksum, checksum_of,
 };
 use crate::disk::io::{Device, DiskError};
 use crate::disk::pool::pool_tag;
@@ -204,9 +204,16 @@ impl<D: Device> Journal<'_, D> {
                 }
                 match JournalBlock::decode(page, self.tag) {
                     Ok(block) if block.number() == number => see(&block)?,
-                    Ok(block) if block.number() > number => {
+                    // One that belongs elsewhere was written here by mistake: what should be here is missing.
+                    Ok(block)
+                        if block.number() > number && self.layout.journal_slot(block.number()) == place =>
+                    {
                         return Err(OpenPoolError::SuperblockLost { number: block.number() });
                     }
+                    // What is behind us needs not be understood.
+                    Err(
+                        JournalError::Record { number: old, .. } | JournalError::Number { number: old, .. },
+                    ) if old < first => {}
                     Err(error) if !error.is_missing() => return Err(OpenPoolError::Journal(error)),
                     Ok(_) | Err(_) => {}
                 }

@@ -101,6 +101,8 @@ fn superblock_that_cannot_be_is_refused_by_its_rule() {
     assert_eq!(decoded(|block| block.journal_start = 14), numbers(14, 13, 12));
     assert_eq!(decoded(|block| block.journal_start = 0), numbers(0, 13, 12));
     assert_eq!(decoded(|block| block.durable_through = 13), numbers(11, 13, 13));
+    assert_eq!(decoded(|block| block.next_number = NUMBERS_MAX), numbers(11, NUMBERS_MAX, 12));
+    assert_eq!(decoded(|block| block.generation = NUMBERS_MAX), numbers(11, 13, 12));
     assert_eq!(decoded(|block| block.directory[1].slot = 300), Err(SuperblockError::Pointer(300)));
     assert_eq!(decoded(|block| block.directory[0].slot = 1 << 50), Err(SuperblockError::Pointer(1 << 50)));
 }
