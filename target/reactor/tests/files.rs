@@ -6,12 +6,11 @@ mod common;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString};
 use std::fs::OpenOptions;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use common::places::{Loop, on_file_system, on_small_file_system};
 use common::{Behaviour, Running, pattern, start};
 use holdfast_reactor::{
     Backing, BackingMode, FileError, FileId, FileRefusal, Io, IoChoice, Loss, Mapping, ReactorConfig,
@@ -27,6 +26,9 @@ on_each_interface!(
     what_cannot_be_asked_is_refused_at_once,
     a_file_that_was_cut_ends_a_read_with_an_error,
     a_full_file_system_is_no_room,
+    a_failing_medium_is_an_error_of_its_requests_alone,
+    devices_and_file_systems_serve_through_the_reactor,
+    a_crash_leaves_the_file_to_the_next_owner,
     closing_waits_for_requests,
     the_end_of_the_reactor_waits_for_requests,
     a_region_in_flight_stays_mapped,
@@ -327,38 +329,80 @@ fn a_file_that_was_cut_ends_a_read_with_an_error(io: IoChoice) {
     running.stop();
 }
 
-/// Gives the calling thread a small file system of its own; `None` where that is not permitted.
-fn small_file_system(folder: &Path) -> Option<()> {
-    let folder = CString::new(folder.as_os_str().as_bytes()).unwrap();
-    let mount = |at: &CStr, flags, options: &CStr| {
-        // SAFETY: all strings end with a zero and live until the call returns.
-        unsafe {
-            libc::mount(c"none".as_ptr(), at.as_ptr(), c"tmpfs".as_ptr(), flags, options.as_ptr().cast())
-        }
-    };
-    // SAFETY: it concerns the calling thread's view of mounts only.
-    let alone = unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0;
-    let mounted =
-        alone && mount(c"/", libc::MS_PRIVATE | libc::MS_REC, c"") == 0 && mount(&folder, 0, c"size=1m") == 0;
-    mounted.then_some(())
-}
-
 fn a_full_file_system_is_no_room(io: IoChoice) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pool");
     let mode = BackingMode::Create { len_bytes: 64 << 20, space: Space::Sparse };
-    let opened = std::thread::scope(|scope| {
-        let on_its_own = || small_file_system(folder.path()).map(|()| Backing::open(&path, mode).unwrap());
-        scope.spawn(on_its_own).join().unwrap()
-    });
-    let Some(backing) = opened else {
-        return println!("no file system can be mounted here: not checked");
-    };
+    let opened = on_small_file_system(folder.path(), "1m", || Backing::open(&path, mode).unwrap());
+    let Some(backing) = opened else { return };
     let mut running = reactor(io);
     let file = add(&mut running, backing);
     assert_eq!(write(&mut running, file, 1_000, &[(0, 512)]), Err(FileError::NoSpace));
     read(&mut running, file, 5_000, &[(0, 1)]).unwrap();
     running.stop();
+}
+
+fn a_failing_medium_is_an_error_of_its_requests_alone(io: IoChoice) {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("image");
+    let Some(device) = Loop::new(&image, 8 << 20, 512) else { return };
+    let mut running = reactor(io);
+    let failing = add(&mut running, Backing::open(&device.path, BackingMode::ReadWrite).unwrap());
+    let sound = add(&mut running, create(&folder.path().join("pool"), 64));
+    // The medium shrinks below what the device promised.
+    OpenOptions::new().write(true).open(&image).unwrap().set_len(1 << 20).unwrap();
+    read(&mut running, failing, 0, &[(0, 8)]).unwrap();
+    let failed = read(&mut running, failing, 1_024, &[(0, 1), (2, 3)]);
+    assert_eq!(failed, Err(FileError::Failed { errno: libc::EIO }));
+    write(&mut running, sound, 0, &[(0, 64)]).unwrap();
+    read(&mut running, failing, 0, &[(0, 8)]).unwrap();
+    running.stop();
+}
+
+/// Writes all of the first MiB and reads it back, in parts that lie apart.
+fn serves(io: IoChoice, backing: Backing) {
+    let mut running = reactor(io);
+    let file = add(&mut running, backing);
+    let data = pattern(256 * BLOCK, 9);
+    let sent = data.clone();
+    running.call(move |files, _| files.fill(0, &sent));
+    write(&mut running, file, 0, &[(128, 128), (0, 128)]).unwrap();
+    sync(&mut running, file).unwrap();
+    read(&mut running, file, 128, &[(256, 100), (400, 28)]).unwrap();
+    let (first, second) = running.call(|files, _| (files.bytes(256, 100), files.bytes(400, 28)));
+    assert!([first, second].concat() == data[..128 * BLOCK]);
+    running.stop();
+}
+
+fn devices_and_file_systems_serve_through_the_reactor(io: IoChoice) {
+    let folder = tempfile::tempdir().unwrap();
+    for block_bytes in [512, 4096] {
+        let image = folder.path().join(format!("{block_bytes}"));
+        let Some(device) = Loop::new(&image, 8 << 20, block_bytes) else { return };
+        serves(io, Backing::open(&device.path, BackingMode::ReadWrite).unwrap());
+    }
+    for (kind, bytes) in [(c"ext4", 64 << 20), (c"xfs", 400 << 20)] {
+        let folder = tempfile::tempdir().unwrap();
+        on_file_system(folder.path(), kind, bytes, |place| serves(io, create(&place.join("pool"), 2_048)));
+    }
+}
+
+fn a_crash_leaves_the_file_to_the_next_owner(io: IoChoice) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pool");
+    let mut running = reactor(io);
+    let file = add(&mut running, create(&path, ARENA_BLOCKS));
+    running.crash(move |files, io| {
+        let region = files.region(io);
+        for n in 0..ARENA_BLOCKS {
+            io.file_write(file, n as u64, (n * BLOCK) as u64, region, [(n * BLOCK, BLOCK)]).unwrap();
+        }
+        panic!("on purpose");
+    });
+    // Threads that are in the middle of a request finish it first.
+    while Backing::open(&path, BackingMode::ReadWrite).is_err() {
+        std::thread::yield_now();
+    }
 }
 
 fn closing_waits_for_requests(io: IoChoice) {

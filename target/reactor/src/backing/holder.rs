@@ -42,7 +42,7 @@ impl Holder {
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
             return Holder::Process { pid, name: name.map(|name| name.trim_end().to_owned()) };
         }
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
         match mounted_at(&mounts, stat) {
             Some(place) => Holder::Mount { place },
             None => Holder::Unknown,
@@ -63,7 +63,7 @@ fn locker(locks: &str, stat: &Stat) -> Option<u32> {
     })
 }
 
-/// Where the block device is mounted, by the lines of `/proc/self/mountinfo`: the third word is the device, the fifth
+/// Where the block device is mounted, by the lines of `/proc/thread-self/mountinfo`: the third word is the device, the fifth
 /// the place.
 fn mounted_at(mounts: &str, stat: &Stat) -> Option<String> {
     let device = format!("{}:{}", major(stat.st_rdev), minor(stat.st_rdev));

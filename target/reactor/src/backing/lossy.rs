@@ -18,7 +18,7 @@ use crate::file::{FileError, Work};
 /// Unflushed bytes that are kept at most; then all of them are written, as a disk does whose cache is full.
 const KEPT_BYTES_MAX: usize = 256 << 20;
 
-/// One in so many writes goes to the file at once where some do.
+/// One in so many logical blocks goes to the file at once where some do.
 const AT_ONCE_ONE_IN: u64 = 4;
 
 /// What a lossy backing does with what was not flushed.
@@ -26,8 +26,8 @@ const AT_ONCE_ONE_IN: u64 = 4;
 pub enum Loss {
     /// All of it stays in memory until a flush.
     All,
-    /// Blocks are picked, by the seed, to reach the file at once, before others that were written earlier: so
-    /// that a kill leaves any subset of them.
+    /// Logical blocks are picked, by the seed, to reach the file at once, before others that were written earlier: so
+    /// that a kill leaves any subset of them, and tears what was written as one.
     Some {
         /// Of the picking.
         seed: u64,

@@ -2,6 +2,8 @@
 //! their results.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod places;
+
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
