@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
 
 use common::places::{Loop, on_file_system, on_small_file_system};
 use common::{Behaviour, Running, pattern, start};
@@ -47,12 +48,14 @@ struct Files {
     region: Option<RegionId>,
     done: BTreeMap<u64, Result<(), FileError>>,
     closed: Vec<FileId>,
+    /// Fails once nobody listens any more, which does not matter.
+    tell: Sender<()>,
 }
 
 impl Files {
-    fn new() -> Files {
+    fn new(tell: Sender<()>) -> Files {
         let arena = Mapping::create("files", ARENA_BLOCKS * BLOCK).unwrap();
-        Files { arena, region: None, done: BTreeMap::new(), closed: Vec::new() }
+        Files { arena, region: None, done: BTreeMap::new(), closed: Vec::new(), tell }
     }
 
     fn region(&mut self, io: &mut Io) -> RegionId {
@@ -72,16 +75,48 @@ impl Behaviour for Files {
     fn file_done(&mut self, _io: &mut Io, file: FileId, user: u64, result: Result<(), FileError>) {
         assert!(!self.closed.contains(&file), "a request was reported after the end of its file");
         assert_eq!(self.done.insert(user, result), None, "request {user} was reported twice");
+        let _ = self.tell.send(());
     }
 
     fn file_closed(&mut self, _io: &mut Io, file: FileId) {
         assert!(!self.closed.contains(&file));
         self.closed.push(file);
+        let _ = self.tell.send(());
     }
 }
 
-fn reactor(io: IoChoice) -> Running<Files> {
-    start(ReactorConfig { io, ..ReactorConfig::default() }, Files::new())
+/// A reactor and what it tells: once for each request and file that is over.
+struct Driven {
+    running: Running<Files>,
+    told: Receiver<()>,
+}
+
+impl Driven {
+    fn call<R: Send + 'static>(&mut self, call: impl FnOnce(&mut Files, &mut Io) -> R + Send + 'static) -> R {
+        self.running.call(call)
+    }
+
+    /// Looks again after each event until `probe` gives a value.
+    fn wait_until<R: Send + 'static>(
+        &mut self,
+        probe: impl Fn(&mut Files, &mut Io) -> Option<R> + Clone + Send + 'static,
+    ) -> R {
+        loop {
+            if let Some(found) = self.call(probe.clone()) {
+                return found;
+            }
+            self.told.recv().unwrap();
+        }
+    }
+
+    fn stop(self) -> Files {
+        self.running.stop()
+    }
+}
+
+fn reactor(io: IoChoice) -> Driven {
+    let (tell, told) = mpsc::channel();
+    Driven { running: start(ReactorConfig { io, ..ReactorConfig::default() }, Files::new(tell)), told }
 }
 
 fn create(path: &Path, blocks: usize) -> Backing {
@@ -89,7 +124,7 @@ fn create(path: &Path, blocks: usize) -> Backing {
     Backing::open(path, BackingMode::Create { len_bytes, space: Space::Reserved }).unwrap()
 }
 
-fn add(running: &mut Running<Files>, backing: Backing) -> FileId {
+fn add(running: &mut Driven, backing: Backing) -> FileId {
     running.call(move |_, io| io.add_file(Arc::new(backing)).unwrap())
 }
 
@@ -97,7 +132,7 @@ fn add(running: &mut Running<Files>, backing: Backing) -> FileId {
 type Parts = Vec<(usize, usize)>;
 
 /// Waits for a request, and forgets it.
-fn result(running: &mut Running<Files>, user: u64) -> Result<(), FileError> {
+fn result(running: &mut Driven, user: u64) -> Result<(), FileError> {
     running.wait_until(move |files, _| files.done.remove(&user))
 }
 
@@ -106,12 +141,7 @@ fn parts(of: &[(usize, usize)]) -> Parts {
     of.iter().map(|(block, blocks)| (block * BLOCK, blocks * BLOCK)).collect()
 }
 
-fn write(
-    running: &mut Running<Files>,
-    file: FileId,
-    at: usize,
-    of: &[(usize, usize)],
-) -> Result<(), FileError> {
+fn write(running: &mut Driven, file: FileId, at: usize, of: &[(usize, usize)]) -> Result<(), FileError> {
     let of = parts(of);
     running.call(move |files, io| {
         let region = files.region(io);
@@ -121,12 +151,7 @@ fn write(
     result(running, 1)
 }
 
-fn read(
-    running: &mut Running<Files>,
-    file: FileId,
-    at: usize,
-    of: &[(usize, usize)],
-) -> Result<(), FileError> {
+fn read(running: &mut Driven, file: FileId, at: usize, of: &[(usize, usize)]) -> Result<(), FileError> {
     let of = parts(of);
     running.call(move |files, io| {
         let region = files.region(io);
@@ -135,7 +160,7 @@ fn read(
     result(running, 2)
 }
 
-fn sync(running: &mut Running<Files>, file: FileId) -> Result<(), FileError> {
+fn sync(running: &mut Driven, file: FileId) -> Result<(), FileError> {
     running.call(move |_, io| io.file_sync(file, 3).unwrap());
     result(running, 3)
 }
@@ -216,16 +241,17 @@ fn independent(all: Vec<Transfer>) -> Vec<Vec<Transfer>> {
     groups
 }
 
-fn carry_out(running: &mut Running<Files>, file: FileId, group: &[Transfer], model: &mut [u8], seed: usize) {
+fn carry_out(running: &mut Driven, file: FileId, group: &[Transfer], model: &mut [u8], seed: usize) {
     // Parts of transfer `n` lie from block 32 n on, the last part first.
     let layout: Vec<Vec<(usize, usize)>> =
         (0..).zip(group).map(|(n, transfer)| place(32 * n, transfer)).collect();
+    let mut fills = Vec::new();
     for (transfer, parts) in group.iter().zip(&layout).filter(|(transfer, _)| transfer.writes) {
         let mut at = transfer.at;
         for &(block, blocks) in parts {
             let data = pattern(blocks * BLOCK, seed * 7 + block);
             model[at * BLOCK..][..data.len()].copy_from_slice(&data);
-            running.call(move |files, _| files.fill(block, &data));
+            fills.push((block, data));
             at += blocks;
         }
     }
@@ -234,8 +260,11 @@ fn carry_out(running: &mut Running<Files>, file: FileId, group: &[Transfer], mod
         .zip(&layout)
         .map(|(transfer, of)| (transfer.writes, (transfer.at * BLOCK) as u64, parts(of)))
         .collect();
-    let count = asked.len() as u64;
+    let count = asked.len();
     running.call(move |files, io| {
+        for (block, data) in fills {
+            files.fill(block, &data);
+        }
         let region = files.region(io);
         for (user, (writes, offset, parts)) in (100..).zip(asked) {
             if writes {
@@ -245,14 +274,15 @@ fn carry_out(running: &mut Running<Files>, file: FileId, group: &[Transfer], mod
             }
         }
     });
-    for user in 100..100 + count {
-        assert_eq!(result(running, user), Ok(()));
-    }
+    running.wait_until(move |files, _| (files.done.len() == count).then_some(()));
+    let (results, arena) =
+        running.call(|files, _| (std::mem::take(&mut files.done), files.bytes(0, ARENA_BLOCKS)));
+    assert!(results.values().all(Result::is_ok), "{results:?}");
     for (transfer, parts) in group.iter().zip(&layout) {
         let mut at = transfer.at;
         for &(block, blocks) in parts {
-            let found = running.call(move |files, _| files.bytes(block, blocks));
-            assert!(found == model[at * BLOCK..][..found.len()], "{transfer:?}");
+            let found = &arena[block * BLOCK..][..blocks * BLOCK];
+            assert!(found == &model[at * BLOCK..][..found.len()], "{transfer:?}");
             at += blocks;
         }
     }
@@ -392,7 +422,7 @@ fn a_crash_leaves_the_file_to_the_next_owner(io: IoChoice) {
     let path = folder.path().join("pool");
     let mut running = reactor(io);
     let file = add(&mut running, create(&path, ARENA_BLOCKS));
-    running.crash(move |files, io| {
+    running.running.crash(move |files, io| {
         let region = files.region(io);
         for n in 0..ARENA_BLOCKS {
             io.file_write(file, n as u64, (n * BLOCK) as u64, region, [(n * BLOCK, BLOCK)]).unwrap();
@@ -516,7 +546,6 @@ fn a_pretended_flush_writes_nothing(io: IoChoice) {
 struct Chain {
     files: Files,
     left: u64,
-    tell: std::sync::mpsc::Sender<()>,
 }
 
 impl Behaviour for Chain {
@@ -524,7 +553,7 @@ impl Behaviour for Chain {
         result.unwrap();
         self.left -= 1;
         if self.left == 0 {
-            return self.tell.send(()).unwrap();
+            return self.files.tell.send(()).unwrap();
         }
         let region = self.files.region(io);
         io.file_read(file, self.left, 0, region, [(0, BLOCK)]).unwrap();
@@ -533,10 +562,10 @@ impl Behaviour for Chain {
 
 fn an_idle_reactor_is_woken_by_its_files(io: IoChoice) {
     let folder = tempfile::tempdir().unwrap();
-    let (tell, told) = std::sync::mpsc::channel();
+    let (tell, told) = mpsc::channel();
     // It never spins: each completion has to wake it.
     let config = ReactorConfig { io, spin_us: 0, ..ReactorConfig::default() };
-    let mut running = start(config, Chain { files: Files::new(), left: 500, tell });
+    let mut running = start(config, Chain { files: Files::new(tell), left: 500 });
     let backing = create(&folder.path().join("pool"), 16);
     running.call(move |chain, io| {
         let file = io.add_file(Arc::new(backing)).unwrap();

@@ -37,7 +37,7 @@ const BUFFER_GROUP: u16 = 0;
 /// Never raise SIGPIPE. The kernel goes on by itself after a short send, as far as it can.
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
-/// How long the end of a reactor waits for the kernel to let go of its memory; then the memory is leaked.
+/// How often the end of a reactor waits in vain for the kernel to let go of its memory; then the memory is leaked.
 const DRAIN_ATTEMPTS_MAX: u32 = 50;
 
 /// One attempt's wait.
@@ -241,14 +241,13 @@ impl Ring {
     /// Cancels everything and waits for it. Whether the kernel has let go of all memory.
     pub(super) fn drain(&mut self) -> bool {
         let mut completions = Vec::new();
-        for attempt in 0..DRAIN_ATTEMPTS_MAX {
-            if self.in_flight == 0 {
-                return true;
-            }
+        let mut attempts = 0;
+        while self.in_flight > 0 && attempts < DRAIN_ATTEMPTS_MAX {
             // Again now and then: a cancellation misses a request that is just being worked on.
-            if attempt % 10 == 0 {
+            if attempts % 10 == 0 {
                 self.cancel_all();
             }
+            let before = self.in_flight;
             if self.enter(Wait::AtMost(DRAIN_WAIT)).is_err() {
                 return false;
             }
@@ -262,6 +261,8 @@ impl Ring {
                     drop(unsafe { OwnedFd::from_raw_fd(fd) });
                 }
             }
+            // Only waiting in vain counts: what a disk is working on comes one after the other.
+            attempts = if self.in_flight < before { 1 } else { attempts + 1 };
         }
         self.in_flight == 0
     }
