@@ -272,6 +272,37 @@ fn a_filling_pool_passes_its_thresholds() -> Result<()> {
 }
 
 #[test]
+fn a_pool_that_is_made_under_a_kill_is_whole_or_not_there() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let appliance = Appliance::start("file_killed")?;
+    for (round, plane) in [Plane::Data, Plane::Control, Plane::Data].into_iter().enumerate() {
+        let path = folder.path().join(format!("pool{round}"));
+        let name = format!("p{round}");
+        let body = file(&name, &path, 256 * MIB);
+        let answer = std::thread::scope(|scope| {
+            let asked = scope.spawn(|| post(&appliance, &body));
+            appliance.kill(plane)?;
+            // A control plane that was killed does not answer.
+            Ok::<_, anyhow::Error>(asked.join().ok().and_then(Result::ok))
+        })?;
+        let made = answer.as_ref().is_some_and(|answer| answer.status == 201);
+        let settled = || {
+            let listed = appliance.rest().items("/pools")?.iter().any(|pool| {
+                pool.get("name") == Some(&json!(name)) && pool.get("health") == Some(&json!("ok"))
+            });
+            let left = fs::read_dir(folder.path())?.count();
+            let whole = listed && path.exists() && left == 1;
+            Ok((whole || (!made && !listed && left == 0)).then_some(listed))
+        };
+        if eventually(LIMIT, "a whole pool, or none", settled)? {
+            appliance.rest().delete(&format!("/pools/{name}"))?;
+        }
+        ensure!(fs::read_dir(folder.path())?.count() == 0, "round {round} left something behind");
+    }
+    appliance.stop()
+}
+
+#[test]
 fn maps_beyond_their_memory_are_refused_clearly() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let appliance = Appliance::start_with("file_maps", &["--map-memory", "32KiB"])?;

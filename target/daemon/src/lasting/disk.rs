@@ -3,7 +3,7 @@
 //! Whatever is refused is said with the field of the order that is at fault, and leaves nothing behind.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -75,26 +75,21 @@ impl DiskOpener {
 impl Opener for DiskOpener {
     type Open = OpenDisk;
 
-    fn make(&self, order: &PoolOrder, _: &Meter) -> Result<OpenDisk, ObjectFault> {
-        let fault = |detail: String| ObjectFault::new(ObjectKind::Pool, &order.name, detail);
+    fn make(&self, order: &PoolOrder, meter: &Meter) -> Result<OpenDisk, ObjectFault> {
         let path = path_of(&order.backing);
         if path.is_dir() {
-            return Err(fault(format!("{} is a folder", path.display())).at(PATH));
+            let detail = format!("{} is a folder", path.display());
+            return Err(ObjectFault::new(ObjectKind::Pool, &order.name, detail).at(PATH));
         }
-        let mode = match order.backing {
-            Place::File { size_bytes, .. } => {
-                BackingMode::Create { len_bytes: size_bytes, space: Space::Reserved }
+        match order.backing {
+            Place::File { size_bytes, .. } => self.make_file(order, path, size_bytes, meter),
+            Place::Memory { .. } | Place::Block { .. } => {
+                let backing = Backing::open(path, BackingMode::ReadWrite)
+                    .map_err(|error| backing_fault(order, &error))?;
+                check_kind(order, &backing)?;
+                self.format(order, backing)
             }
-            Place::Memory { .. } | Place::Block { .. } => BackingMode::ReadWrite,
-        };
-        let backing = Backing::open(path, mode).map_err(|error| backing_fault(order, &error))?;
-        check_kind(order, &backing)?;
-        let made = self.format(order, backing);
-        if made.is_err() && matches!(order.backing, Place::File { .. }) {
-            // Made here a moment ago. If it cannot be removed, the reason is worth no more than the one that is told.
-            let _stays = std::fs::remove_file(path);
         }
-        made
     }
 
     fn find(&self, order: &PoolOrder, meter: &Meter) -> Result<OpenDisk, ObjectFault> {
@@ -141,6 +136,10 @@ impl Opener for DiskOpener {
 
     fn destroy(&self, pool: &DesiredPool) -> Result<(), String> {
         let path = path_of(&pool.backing);
+        if matches!(pool.backing, Place::File { import: false, .. }) {
+            // Of an order that a kill has cut short.
+            let _not_there = std::fs::remove_file(unfinished(path, pool.id));
+        }
         let backing = match Backing::open(path, BackingMode::ReadWrite) {
             Ok(backing) => backing,
             Err(BackingError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(()),
@@ -161,6 +160,59 @@ impl Opener for DiskOpener {
 }
 
 impl DiskOpener {
+    /// Makes a pool's file under a name that only this order has, and gives it its own when there is a pool in it: a kill at any
+    /// moment leaves nothing that could be taken for somebody else's.
+    fn make_file(
+        &self,
+        order: &PoolOrder,
+        path: &Path,
+        len_bytes: u64,
+        meter: &Meter,
+    ) -> Result<OpenDisk, ObjectFault> {
+        if path.symlink_metadata().is_ok() {
+            let exists = BackingError::Exists { path: path.to_owned() };
+            // A former run of the target may have come as far as this with the same order.
+            return self.reopen(order, meter).ok_or_else(|| backing_fault(order, &exists));
+        }
+        let fresh = unfinished(path, order.ticket);
+        let _not_there = std::fs::remove_file(&fresh);
+        let mode = BackingMode::Create { len_bytes, space: Space::Reserved };
+        let made = Backing::open(&fresh, mode).map_err(|error| {
+            let mut fault = backing_fault(order, &error);
+            // The name that it has for a moment says nothing to anybody.
+            fault.detail = fault.detail.replace(&fresh.display().to_string(), &path.display().to_string());
+            fault
+        });
+        let made = made.and_then(|backing| self.format(order, backing));
+        let named = made.and_then(|open| match name_for_good(&fresh, path) {
+            Ok(()) => Ok(open),
+            Err(source) if source.kind() == ErrorKind::AlreadyExists => {
+                Err(backing_fault(order, &BackingError::Exists { path: path.to_owned() }))
+            }
+            Err(source) => {
+                let (path, what) = (path.to_owned(), "given its name");
+                Err(backing_fault(order, &BackingError::Io { path, what, source }))
+            }
+        });
+        if named.is_err() {
+            // Made here a moment ago. If it cannot be removed, the reason is worth no more than the one that is told.
+            let _stays = std::fs::remove_file(&fresh);
+        }
+        named
+    }
+
+    /// The pool that this order made before, if that is what lies there.
+    fn reopen(&self, order: &PoolOrder, meter: &Meter) -> Option<OpenDisk> {
+        let backing = Backing::open(path_of(&order.backing), BackingMode::ReadWrite).ok()?;
+        let found = find_pool(&Blocking(&backing)).ok()??;
+        let ours =
+            found.id == pool_id(order.ticket) && Uuid::from_bytes(found.uuid).to_string() == order.uuid;
+        if !ours {
+            return None;
+        }
+        self.open_in(backing, meter).ok()
+    }
+
     fn format(&self, order: &PoolOrder, backing: Backing) -> Result<OpenDisk, ObjectFault> {
         let fault = |detail: &str| ObjectFault::new(ObjectKind::Pool, &order.name, detail);
         let path = path_of(&order.backing).display();
@@ -247,6 +299,22 @@ fn arena() -> std::io::Result<(PoolMap, Region)> {
 
 fn path_of(place: &Place) -> &Path {
     Path::new(place.path().unwrap_or_default())
+}
+
+/// What the file of an order is called until there is a pool in it.
+fn unfinished(path: &Path, ticket: holdfast_contract::PoolId) -> PathBuf {
+    path.with_file_name(format!(".holdfast-{ticket}.new"))
+}
+
+/// Gives a file its name, which nothing else must have, and makes that outlast a loss of power.
+fn name_for_good(fresh: &Path, path: &Path) -> std::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, fresh, CWD, path, RenameFlags::NOREPLACE) {
+        // A file system that cannot promise it.
+        Err(rustix::io::Errno::INVAL) => std::fs::rename(fresh, path)?,
+        renamed => renamed?,
+    }
+    std::fs::File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
 fn is_it(found: &Superblock, pool: &DesiredPool) -> bool {

@@ -206,8 +206,10 @@ impl<O: Opener> Lasting<O> {
         }
     }
 
-    /// Destroys a pool that is not in use; nothing happens if it is known, or if there is no such pool any more.
+    /// Destroys a pool that is not in use; nothing happens if it is known, or if there is no such pool any more. An order for it
+    /// is given up.
     pub(crate) fn destroy(&mut self, pool: &DesiredPool) {
+        self.orders.abandon(pool.id);
         if !self.entries.contains_key(&pool.id) {
             let stage = self.destroying(pool);
             self.entries.insert(pool.id, Entry { pool: pool.clone(), stage, made: false });

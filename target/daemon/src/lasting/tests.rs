@@ -261,3 +261,25 @@ fn a_pool_that_is_not_in_use_is_destroyed_where_it_lies() {
     bench.lasting.settle();
     assert!(!bench.is_there("/a") && bench.lasting.ids().is_empty());
 }
+
+#[test]
+fn an_order_whose_asker_was_killed_is_destroyed_by_its_name() {
+    for there in [false, true] {
+        let mut bench = Bench::new(&[]);
+        let order = order(1, "/a", false);
+        bench.lasting.orders().prepare(&order);
+        if there {
+            bench.go();
+            bench.lasting.orders().prepare(&order);
+        }
+        bench.lasting.destroy(&pool(1, "/a"));
+        if !there {
+            bench.go.send(()).unwrap();
+            bench.done();
+        }
+        bench.done();
+        bench.lasting.settle();
+        bench.lasting.settle();
+        assert!(!bench.is_there("/a") && bench.lasting.ids().is_empty(), "{there}");
+    }
+}
