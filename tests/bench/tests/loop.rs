@@ -39,15 +39,20 @@ fn all_mixes_answer_and_report_both_sides_processor_time() {
     let pid = server.child.id().to_string();
     for mix in ["read", "write", "70/30"] {
         for (depth, connections, size) in [("1", "1", "4KiB"), ("128", "3", "4KiB"), ("2", "2", "1MiB")] {
-            let output = Command::new(PROGRAM)
-                .args(["load", "--target", &server.address, "--mix", mix, "--depth", depth])
-                .args(["--connections", connections, "--size", size])
-                .args(["--seconds", "0.3", "--warmup", "0", "--server-pid", &pid, "--format", "json"])
-                .output()
-                .expect("the client starts");
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-            assert!(report["operations"].as_u64() > Some(0), "{report}");
+            let measured = |seconds: &str| {
+                let output = Command::new(PROGRAM)
+                    .args(["load", "--target", &server.address, "--mix", mix, "--depth", depth])
+                    .args(["--connections", connections, "--size", size])
+                    .args(["--seconds", seconds, "--warmup", "0", "--server-pid", &pid, "--format", "json"])
+                    .output()
+                    .expect("the client starts");
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON")
+            };
+            // A machine that is busy with other things may get nowhere in a short time.
+            let mut reports = ["0.3", "3", "30"].into_iter().map(measured);
+            let report = reports.find(|report| report["operations"].as_u64() > Some(0));
+            let report = report.expect("some I/O in half a minute");
             assert!(report["server_cpu_us_per_io"].as_f64() > Some(0.0), "{report}");
         }
     }
