@@ -143,8 +143,8 @@ impl Ring {
         unsafe { self.push(entry.user_data(Token::of(Operation::Cancel, socket).encode())) };
     }
 
-    /// Reads, writes or syncs a file as `step` says. Vectors that lie elsewhere than the last time are the rule, so
-    /// nothing is registered for it.
+    /// Reads, writes or syncs a file as `step` says. Memory is not registered for it: pools come and go while the
+    /// target serves, and a ring in use takes no registration.
     ///
     /// # Safety
     ///
@@ -347,6 +347,9 @@ mod tests {
             opcode::OpenAt::new(Fd(libc::AT_FDCWD), path.as_ptr()).build(),
             opcode::Socket::new(libc::AF_INET, libc::SOCK_STREAM, 0).build(),
             opcode::Write::new(Fd(1), path.as_ptr().cast(), 1).build(),
+            opcode::WriteFixed::new(Fd(1), path.as_ptr().cast(), 1, 0).build(),
+            opcode::Fallocate::new(Fd(1), 1).build(),
+            opcode::Fadvise::new(Fd(1), 1, 0).build(),
             opcode::Send::new(Fd(1), path.as_ptr().cast(), 1).build(),
             opcode::UnlinkAt::new(Fd(libc::AT_FDCWD), path.as_ptr()).build(),
         ];
