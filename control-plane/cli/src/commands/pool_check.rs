@@ -273,7 +273,7 @@ fn print_journal(out: &mut impl Write, journal: &JournalSummary) -> io::Result<(
     )?;
     writeln!(
         out,
-        "  durable through {}; {} blocks were never written; {} cells keep what they held before",
+        "  durable through {}; {} blocks between them were never flushed and are missing; {} cells keep what they held",
         journal.durable_through, journal.holes, journal.cells_not_chosen
     )
 }
