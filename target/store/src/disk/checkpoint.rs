@@ -163,6 +163,9 @@ impl<A: PoolMemory> DiskPool<A> {
         }
         self.checkpoint.wanted = false;
         self.checkpoint.start = self.log.flushable() + 1;
+        if holdfast_mutant::active("store-checkpoint-covers-too-much") {
+            self.checkpoint.start = self.log.next_number;
+        }
         self.checkpoint.stage = Stage::Maps;
         self.tree.begin_checkpoint();
         self.write_maps();
@@ -180,6 +183,10 @@ impl<A: PoolMemory> DiskPool<A> {
             let Some(image) = self.tree.image_for_write(page, generation).copied() else { continue };
             let Some(pointer) = self.write_page(&image) else { return self.fail(Failure::Checkpoint) };
             if let Some(old) = self.tree.written_to(page, pointer) {
+                if holdfast_mutant::active("store-page-slot-reused-early") {
+                    self.space.give_back(old);
+                    continue;
+                }
                 self.checkpoint.freed.push(old);
             }
         }

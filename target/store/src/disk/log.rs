@@ -156,8 +156,7 @@ impl Log {
         if self.open.is_some() {
             return true;
         }
-        let full = self.used() >= self.layout.journal_slots();
-        if full && !holdfast_mutant::active("store-journal-place-reused-early") {
+        if self.used() >= self.layout.journal_slots() {
             return false;
         }
         if self.flying.len() as u64 >= WINDOW {
@@ -245,7 +244,8 @@ impl Log {
     /// How many batches at the front are a whole group whose writes are all done.
     pub(super) fn group_done(&self) -> Option<usize> {
         for (at, batch) in self.flying.iter().enumerate() {
-            if batch.left > 0 {
+            let journal_left = usize::from(holdfast_mutant::active("store-acknowledged-before-journal"));
+            if batch.left > journal_left {
                 return None;
             }
             if !batch.continues {

@@ -195,7 +195,9 @@ impl<A: PoolMemory> DiskPool<A> {
             if state.has_data() && damaged {
                 fresh.set_block(sector, BlockState::Lost, 0, &[]);
             } else if state != BlockState::Hole {
-                fresh.set_block(sector, state, old.writer(sector), old.tuple(sector));
+                let neighbour = holdfast_mutant::active("store-tuple-of-the-neighbour");
+                let tuple = old.tuple(if neighbour { sector ^ 1 } else { sector });
+                fresh.set_block(sector, state, old.writer(sector), tuple);
             }
             let Some(frame) = frame else { continue };
             match from.filter(|_| state.has_data() && !damaged) {

@@ -416,7 +416,9 @@ impl<A: PoolMemory> DiskPool<A> {
                 self.take_lent_back(volume, &slots);
                 match result {
                     Ok(()) if failed => self.restate.end_later(token, slots),
-                    Ok(()) if durable => self.after_flush(number, token, slots),
+                    Ok(()) if durable && !holdfast_mutant::active("store-durable-write-not-flushed") => {
+                        self.after_flush(number, token, slots);
+                    }
                     _ => self.finish(token, slots, result),
                 }
             }

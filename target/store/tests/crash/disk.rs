@@ -42,6 +42,7 @@ struct State {
     left: Option<u64>,
     dark: bool,
     faults: Faults,
+    pace: Pace,
     /// Slots that have been written more than once.
     twice: BTreeMap<u64, u32>,
     violation: Option<String>,
@@ -64,6 +65,14 @@ enum Op {
     Read { token: DiskToken, first: u64, parts: Vec<Part> },
     Write { token: DiskToken, first: u64, parts: Vec<Part>, bytes: Vec<Bytes> },
     Flush { token: DiskToken, covers: u64 },
+}
+
+/// How many of a thousand operations take many times as long as the others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    pub(crate) slow_reads: u64,
+    pub(crate) slow_writes: u64,
+    pub(crate) slow_flushes: u64,
 }
 
 /// What a power cut did to a slot that had something unflushed.
@@ -109,9 +118,15 @@ impl SimDisk {
             left: None,
             dark: false,
             faults: Faults::default(),
+            pace: Pace { slow_reads: 20, slow_writes: 20, slow_flushes: 20 },
             twice: BTreeMap::new(),
             violation: None,
         }))
+    }
+
+    /// Changes how many operations are slow.
+    pub(crate) fn set_pace(&self, pace: Pace) {
+        self.0.borrow_mut().pace = pace;
     }
 
     /// Accepts an operation. What is to be written is taken from memory now, and held against it when the write ends.
@@ -209,8 +224,14 @@ impl State {
     }
 
     fn submit(&mut self, op: DiskOp, memory: &impl PoolMemory) {
-        let slow = if self.rng.chance(20) { 400 } else { 10 };
-        let delay = self.rng.between(1, slow);
+        let Pace { slow_reads, slow_writes, slow_flushes } = self.pace;
+        let (slow, longest) = match op {
+            DiskOp::Read { .. } => (slow_reads, 3000),
+            DiskOp::Write { .. } => (slow_writes, 400),
+            DiskOp::Flush { .. } => (slow_flushes, 600),
+        };
+        let longest = if self.rng.chance(slow) { longest } else { 10 };
+        let delay = self.rng.between(1, longest);
         let op = match op {
             DiskOp::Read { token, offset, parts } => {
                 let first = self.range(offset, &parts);

@@ -19,20 +19,26 @@ enum By {
 use By::{Faults, PowerCuts};
 
 /// What `holdfast_mutant::active` is asked for in the store, and what notices.
-const MUTANTS: [(&str, By); 13] = [
+const MUTANTS: [(&str, By); 19] = [
+    ("store-acknowledged-before-journal", PowerCuts),
+    ("store-checkpoint-covers-too-much", PowerCuts),
     ("store-checksum-not-compared", Faults),
     ("store-choice-not-kept", PowerCuts),
     ("store-durable-too-high", PowerCuts),
+    ("store-durable-write-not-flushed", PowerCuts),
     ("store-failed-write-not-restated", Faults),
     ("store-flush-failure-ignored", Faults),
     ("store-flush-skipped", PowerCuts),
+    ("store-growth-not-replayed", PowerCuts),
     ("store-hole-ends-log", PowerCuts),
-    ("store-journal-place-reused-early", PowerCuts),
+    ("store-page-slot-reused-early", PowerCuts),
     ("store-replay-without-checksum", PowerCuts),
     ("store-slot-reused-early", PowerCuts),
-    ("store-slot-reused-under-reader", PowerCuts),
     ("store-stale-cell", PowerCuts),
     ("store-superblock-before-flush", PowerCuts),
+    ("store-trim-not-replayed", PowerCuts),
+    ("store-tuple-of-the-neighbour", PowerCuts),
+    ("store-writer-stated-once", PowerCuts),
 ];
 
 /// All of the store's mutants have names that begin so; those of other rooms are listed elsewhere.

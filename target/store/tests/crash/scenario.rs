@@ -4,6 +4,7 @@ use holdfast_block::VolumeId;
 use holdfast_pi::{GuardKind, PiFormat, PiType};
 use holdfast_store::VolumeSpec;
 
+use crate::disk::Pace;
 use crate::rng::{Rng, mix};
 
 /// What a run is about.
@@ -97,6 +98,8 @@ pub(crate) struct Scenario {
     pub(crate) sector: usize,
     pub(crate) slots: u64,
     pub(crate) arena_bytes: usize,
+    /// Which operations of the device are slow.
+    pub(crate) pace: Pace,
     /// Whether the pool writes zeroes before it writes data.
     pub(crate) zero_ahead: bool,
     /// Operations that hosts have under way at most.
@@ -132,6 +135,11 @@ impl Scenario {
             sector: if rng.chance(700) { 512 } else { 4096 },
             slots: rng.between(2048, if kind == Kind::Full { 2300 } else { 3200 }),
             arena_bytes: *rng.pick(&[4 << 20, 8 << 20]),
+            pace: Pace {
+                slow_reads: *rng.pick(&[20, 200]),
+                slow_writes: *rng.pick(&[2, 20]),
+                slow_flushes: *rng.pick(&[20, 300]),
+            },
             zero_ahead: rng.chance(300),
             depth: *rng.pick(&[1, 2, 4, 8, 32]),
             blocks_max,

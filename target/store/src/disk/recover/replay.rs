@@ -37,6 +37,9 @@ impl Found {
         // ones.
         let above = survey.highest.map_or(self.next_number, |highest| self.next_number.max(highest + 1));
         self.next_number = above + WINDOW;
+        if holdfast_mutant::active("store-hole-ends-log") {
+            self.next_number = survey.last.map_or(superblock.journal_start, |last| last + 1);
+        }
         Ok(true)
     }
 
@@ -64,7 +67,7 @@ impl Found {
                     }
                 }
                 Record::Trim { first_cell, cells, .. } => {
-                    if let Some(at) = at {
+                    if let Some(at) = at.filter(|_| !holdfast_mutant::active("store-trim-not-replayed")) {
                         let end = first_cell.saturating_add(cells);
                         self.tree.trim(at, first_cell..end, 0, &mut |_| ());
                     }
@@ -92,6 +95,7 @@ impl Found {
 
     fn put_volume(&mut self, at: VolumeIndex, entry: &VolumeEntry) {
         match self.volumes.get_mut(at).filter(|volume| volume.spec.id == entry.id) {
+            Some(_) if holdfast_mutant::active("store-growth-not-replayed") => {}
             Some(volume) => volume.spec.block_count = entry.block_count,
             None => {
                 self.tree.add(at, entry.shape);
@@ -150,17 +154,21 @@ impl<D: Device> Journal<'_, D> {
         // Where blocks are missing: the first of each gap.
         let mut gaps = Vec::new();
         let mut ended = false;
-        let window = if holdfast_mutant::active("store-hole-ends-log") { 1 } else { WINDOW };
+        let hole_ends = holdfast_mutant::active("store-hole-ends-log");
+        let window = if hole_ends { 1 } else { WINDOW };
         let end = start.saturating_add(self.layout.journal_slots() - 1);
         self.visit(start, end, &mut |block| {
             let (number, found) = (block.number(), block.stamp());
             if found.generation > superblock.generation {
                 return Err(OpenPoolError::SuperblockLost { number });
             }
-            survey.highest = Some(number);
-            survey.durable = survey.durable.max(found.durable_through);
             let first = survey.last.map_or(start, |last| last + 1);
             ended |= number - first >= window;
+            if ended && hole_ends {
+                return Ok(());
+            }
+            survey.highest = Some(number);
+            survey.durable = survey.durable.max(found.durable_through);
             if !ended {
                 if first < number {
                     gaps.push(first);

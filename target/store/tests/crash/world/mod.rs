@@ -157,6 +157,7 @@ impl World {
     fn new(scenario: Scenario) -> Result<World, String> {
         let mut rng = Rng::new(scenario.seed);
         let disk = SimDisk::new(scenario.slots, scenario.sector, rng.next());
+        disk.set_pace(scenario.pace);
         let config = DiskConfig {
             id: pool_id(),
             uuid: uuid(scenario.seed),
