@@ -9,6 +9,8 @@
 
 mod checkpoint;
 mod load;
+#[cfg(test)]
+mod tests;
 mod trim;
 
 use std::ops::Range;
