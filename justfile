@@ -45,6 +45,10 @@ fuzz *FLAGS:
 crashes *FLAGS:
     target/store/tests/crash/run {{ FLAGS }}
 
+# Every byte of every structure of a small pool changed in turn: just corruption --stride 7
+corruption *FLAGS:
+    target/store/tests/corruption/run {{ FLAGS }}
+
 # Format the sources
 fmt:
     cargo fmt --all
@@ -66,7 +70,7 @@ deny:
     cargo deny check
 
 # The long tests. Each part that has passed for this very tree is passed over when this is started again
-full: (once "test" "tests/run") (once "fuzz" "target/fuzz/run --runs 1000000") (once "crashes" "target/store/tests/crash/run --crashes 200000") (once "bench" "tests/bench/run --full")
+full: (once "test" "tests/run") (once "fuzz" "target/fuzz/run --runs 1000000") (once "crashes" "target/store/tests/crash/run --crashes 200000") (once "corruption" "target/store/tests/corruption/run") (once "bench" "tests/bench/run --full")
 
 # Runs COMMAND unless it has passed since the tree last changed
 [private]

@@ -197,6 +197,8 @@ pub enum Problem {
     CopiesContradict,
     /// Both copies are damaged.
     CopiesLost,
+    /// The copies of the superblock are right, and of different pools.
+    TwoPools,
     /// The device ends before the pool does.
     DeviceTooShort,
     /// A volume that cannot be, or one that is there twice.
@@ -262,6 +264,7 @@ impl Problem {
             | Problem::DataDamaged
             | Problem::DataUnreadable => Severity::Damage,
             Problem::CopiesLost
+            | Problem::TwoPools
             | Problem::DeviceTooShort
             | Problem::VolumeImpossible
             | Problem::JournalBlockMissing
@@ -298,6 +301,9 @@ impl Problem {
             Problem::BeyondEnd => "No host can see these blocks. Copy the volume to a new one and delete it.",
             Problem::SlotTwice => {
                 "Check the data as well (--data): where it is wrong, write the blocks anew from a backup."
+            }
+            Problem::TwoPools => {
+                "Copy the device as it is, and overwrite the copy of the pool that does not belong here."
             }
             Problem::CopiesLost | Problem::VolumeImpossible => {
                 "Copy the device as it is, then restore the pool from a backup."

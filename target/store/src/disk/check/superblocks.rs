@@ -94,7 +94,7 @@ fn compare(first: &Superblock, second: &Superblock, findings: &mut Findings) {
     let aligned = Superblock { next_number, durable_through, ..*second };
     let generations = format!("generation {} and generation {}", first.generation, second.generation);
     if first.uuid != second.uuid || first.id != second.id {
-        findings.add(Structure::Superblock, Problem::CopiesContradict, None, "the copies are of two pools");
+        findings.add(Structure::Superblock, Problem::TwoPools, None, "the copies are of two pools");
     } else if first.generation != second.generation {
         findings.add(Structure::Superblock, Problem::OlderCopy, None, generations);
     } else if *first != aligned {

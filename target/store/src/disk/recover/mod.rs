@@ -70,6 +70,9 @@ pub enum OpenPoolError {
     /// Neither copy of the superblock can be used.
     #[error("both copies of the superblock are unusable: {0}; {1}")]
     Superblocks(SuperblockError, SuperblockError),
+    /// Both copies of the superblock are right, and of different pools.
+    #[error("the copies of the superblock belong to two pools: one of them was written over the other")]
+    TwoPools,
     /// The device is too small, too large, or shorter than the pool was made.
     #[error("the device has {len} bytes, the pool needs {needed}")]
     Length {
@@ -245,6 +248,9 @@ fn newest_superblock(device: &impl Device) -> Result<(Superblock, bool), OpenPoo
         std::cmp::Reverse(copy.as_ref().map_or(0, |superblock| superblock.generation + 1))
     });
     match copies {
+        [Ok(newest), Ok(other)] if (other.uuid, other.id) != (newest.uuid, newest.id) => {
+            Err(OpenPoolError::TwoPools)
+        }
         [Ok(newest), other] => {
             let same = other.is_ok_and(|other| other == newest);
             Ok((newest, same))
