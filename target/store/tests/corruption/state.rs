@@ -314,7 +314,7 @@ impl State {
         for at in told {
             state.base.get_mut(&at).unwrap().state = model.get(&at).copied().unwrap_or(EMPTY);
         }
-        let live = model.iter().filter(|(_, cell)| **cell != EMPTY);
+        let live = model.iter().filter(|(at, cell)| [LARGE, SMALL].contains(&at.0) && **cell != EMPTY);
         assert!(live.clone().all(|(at, _)| state.base.contains_key(at)), "the map holds what was written");
         state.base.retain(|(volume, _), _| [LARGE, SMALL].contains(volume));
         let written = state.base.keys().chain(state.blocks.iter().flat_map(|block| block.cells.keys()));
