@@ -5,7 +5,7 @@ use holdfast_store::OpenPoolError;
 use holdfast_store::disk::check::{CheckOptions, CheckReport, Problem, Severity, check};
 
 use crate::disk::Disk;
-use crate::expect::{Expected, damaged_of, expect};
+use crate::expect::{Expected, damaged_of, expect, is_unsure};
 use crate::pool::{CellState, EMPTY, LARGE, Pool, SMALL, What, blocks_of};
 use crate::state::{Kind, State, Structure};
 
@@ -24,7 +24,7 @@ pub(crate) fn look(state: &State, disk: &Disk, changed: &[Structure]) -> Result<
     let slots: Vec<u64> = changed.iter().map(|structure| structure.slot).collect();
     let damaged = damaged_of(state, disk, &slots);
     let (expected, known) = expect(state, disk, &damaged);
-    named(disk, changed, &damaged, known)?;
+    named(state, disk, changed, &damaged, known)?;
     let expected = match (expected, Pool::open(disk)) {
         (Expected::Opens(cells), Ok(pool)) => {
             compare_all(pool, &cells)?;
@@ -58,10 +58,17 @@ fn refused(changed: &[Structure], error: OpenPoolError) -> Result<Outcome, Strin
 }
 
 /// The check names what was changed, as badly as it is.
-fn named(disk: &Disk, changed: &[Structure], damaged: &[u64], known: u64) -> Result<(), String> {
+fn named(
+    state: &State,
+    disk: &Disk,
+    changed: &[Structure],
+    damaged: &[u64],
+    known: u64,
+) -> Result<(), String> {
     let report = check(disk, CheckOptions { data: true }, &mut |_| ()).map_err(|error| error.to_string())?;
     let silent = |structure: &&Structure| match structure.kind {
         Kind::Journal { number } => number > known,
+        Kind::Data => is_unsure(state, structure.slot, known),
         _ => false,
     };
     let spoken: Vec<&Structure> = changed

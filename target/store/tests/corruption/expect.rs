@@ -96,3 +96,11 @@ pub(crate) fn data_slots(state: &State) -> Vec<u64> {
 pub(crate) fn damaged_of(state: &State, disk: &Disk, slots: &[u64]) -> Vec<u64> {
     slots.iter().copied().filter(|slot| disk.slot(*slot) != page_of(&state.image, *slot)).collect()
 }
+
+/// Whether a slot's data belongs to a block that is not known to be durable: if it is wrong, the block's cell does not count.
+pub(crate) fn is_unsure(state: &State, slot: u64, known: u64) -> bool {
+    let later = state.blocks.iter().filter(|block| block.number > known);
+    later.flat_map(|block| &block.cells).any(|((volume, _), then)| {
+        CellRef::new(shape(*volume), &then.image).is_some_and(|image| image.slot() == slot)
+    })
+}
