@@ -4,10 +4,10 @@
 use holdfast_block::{SlotRef, StoreError};
 
 use super::arena::SECTORS;
-use super::format::{CellShape, JournalBlock, Record};
+use super::format::CellShape;
 use super::image::Image;
-use super::log::{Batch, End};
-use super::pool::{DiskPool, pool_tag};
+use super::log::End;
+use super::pool::DiskPool;
 use crate::PoolMemory;
 use crate::memory::VolumeIndex;
 
@@ -26,6 +26,12 @@ pub(super) struct Restate {
 }
 
 impl Restate {
+    /// What the journal says of a cell is not so: its data was to be in `slot`, if that is not 0.
+    pub(super) fn add(&mut self, volume: VolumeIndex, cell: u64, slot: u64) {
+        self.cells.push((volume, cell));
+        self.slots.extend(Some(slot).filter(|slot| *slot != 0));
+    }
+
     /// A command waits for it.
     pub(super) fn end_later(&mut self, token: u32, slots: Vec<SlotRef>) {
         self.ends.push((token, slots));
@@ -33,24 +39,10 @@ impl Restate {
 }
 
 impl<A: PoolMemory> DiskPool<A> {
-    /// A batch whose data could not be written, or one that shares an operation with such a batch.
-    pub(super) fn apply_failed(&mut self, batch: &Batch) {
-        let block = JournalBlock::decode(self.arena.frame(batch.frame), pool_tag(&self.identity.uuid));
-        let Ok(block) = block else { return };
-        for record in block.records() {
-            let Some(index) = record.volume().and_then(VolumeIndex::from_u32) else { continue };
-            if let Record::Cells { .. } = record {
-                for (cell, image) in record.cells() {
-                    self.partials.applied(index, cell, batch.number);
-                    self.restate.cells.push((index, cell));
-                    if image.slot() != 0 {
-                        self.restate.slots.push(image.slot());
-                    }
-                }
-            }
-        }
-        self.restate.first.get_or_insert(batch.number);
-        self.log.hold.get_or_insert(batch.number - 1);
+    /// A journal block speaks of such cells: nothing from it on may be called durable until they are stated.
+    pub(super) fn hold_back(&mut self, number: u64) {
+        self.restate.first.get_or_insert(number);
+        self.log.hold.get_or_insert(number - 1);
     }
 
     /// States what has to be stated again. `false` while that has to wait, and with it everything else.
@@ -66,7 +58,7 @@ impl<A: PoolMemory> DiskPool<A> {
             return false;
         }
         while let Some((volume, cell)) = self.restate.cells.last().copied() {
-            if let Some(found) = self.volumes.get(volume) {
+            if let Some(found) = self.volumes.get(volume).filter(|found| found.is_on_record()) {
                 let shape = found.shape;
                 let image = Image::of(shape, self.tree.get(volume, cell));
                 let writers: [u16; SECTORS] = std::array::from_fn(|sector| image.get().writer(sector));

@@ -349,10 +349,8 @@ impl<A: PoolMemory> DiskPool<A> {
                 let Some(mut batch) = self.log.pop() else { break };
                 if self.has_failed() {
                     // What of it is on the device is not known: the map stays as it was.
-                } else if failed {
-                    self.apply_failed(&batch);
                 } else {
-                    self.apply(&batch);
+                    self.apply(&batch, failed);
                 }
                 self.log.applied = batch.number;
                 ends.append(&mut batch.ends);
@@ -366,9 +364,10 @@ impl<A: PoolMemory> DiskPool<A> {
         }
     }
 
-    /// Puts a batch's cells into the map.
-    fn apply(&mut self, batch: &Batch) {
-        let DiskPool { arena, tree, volumes, dead, read_numbers, partials, identity, .. } = self;
+    /// Takes over what a batch says. If data of its group could not be written, its cells stay as they were, to be stated
+    /// again; everything else is as the journal has it.
+    fn apply(&mut self, batch: &Batch, failed: bool) {
+        let DiskPool { arena, tree, volumes, dead, read_numbers, partials, identity, restate, .. } = self;
         let (number, read) = (batch.number, read_numbers.last());
         let block = JournalBlock::decode(arena.frame(batch.frame), pool_tag(&identity.uuid));
         let Ok(block) = block else {
@@ -384,6 +383,10 @@ impl<A: PoolMemory> DiskPool<A> {
                 Record::Cells { .. } => {
                     for (cell, image) in record.cells() {
                         partials.applied(index, cell, number);
+                        if failed {
+                            restate.add(index, cell, image.slot());
+                            continue;
+                        }
                         let old = tree.set(index, cell, image.bytes());
                         if let Some(old) = old.filter(|old| *old != image.slot()) {
                             dead.push(old, number, read);
@@ -405,6 +408,9 @@ impl<A: PoolMemory> DiskPool<A> {
             }
         }
         partials.trims_applied(number);
+        if failed {
+            self.hold_back(number);
+        }
     }
 
     /// An operation whose batches are complete.
@@ -424,7 +430,10 @@ impl<A: PoolMemory> DiskPool<A> {
             }
             End::Trim { token, slots, frames } => {
                 frames.into_iter().for_each(|frame| self.arena.give_back(frame));
-                self.finish(token, slots, result);
+                match result {
+                    Ok(()) if failed => self.restate.end_later(token, slots),
+                    _ => self.finish(token, slots, result),
+                }
             }
             End::Change { change, volume } => self.volumes.changed(change, volume, number),
             End::Restated { slots } => self.restated(slots, number),
