@@ -46,6 +46,8 @@ pub(super) struct Batch {
     pub(super) number: u64,
     /// Where its journal block is.
     pub(super) frame: Frame,
+    /// The records in that.
+    pub(super) builder: JournalBuilder,
     /// Writes that are not done.
     pub(super) left: usize,
     /// A data write has failed.
@@ -59,7 +61,6 @@ pub(super) struct Batch {
 #[derive(Debug)]
 pub(super) struct OpenBatch {
     pub(super) batch: Batch,
-    pub(super) builder: JournalBuilder,
     writes: Vec<Run>,
     /// Writers that are stated in this block.
     pub(super) stated: Vec<u16>,
@@ -111,6 +112,7 @@ impl Log {
         let spare = frames.into_iter().map(|frame| Batch {
             number: 0,
             frame,
+            builder: JournalBuilder::new(),
             left: 0,
             failed: false,
             continues: false,
@@ -166,7 +168,7 @@ impl Log {
         batch.number = self.next_number;
         self.next_number += 1;
         let writes = self.spare_runs.pop().unwrap_or_default();
-        self.open = Some(OpenBatch { batch, builder: JournalBuilder::new(), writes, stated: Vec::new() });
+        self.open = Some(OpenBatch { batch, writes, stated: Vec::new() });
         true
     }
 
@@ -204,13 +206,13 @@ impl Log {
         continues: bool,
         ops: &mut VecDeque<DiskOp>,
     ) {
-        let Some(OpenBatch { mut batch, builder, mut writes, .. }) = self.open.take() else { return };
+        let Some(OpenBatch { mut batch, mut writes, .. }) = self.open.take() else { return };
         if let Some(block) = arena.frame_mut(batch.frame) {
             let too_high = holdfast_mutant::active("store-durable-too-high");
             let durable_through = if too_high { batch.number - 1 } else { self.durable };
             let LogHead { pool_tag, generation } = head;
-            builder
-                .finish(block, &JournalStamp { pool_tag, number: batch.number, durable_through, generation });
+            let stamp = JournalStamp { pool_tag, number: batch.number, durable_through, generation };
+            batch.builder.finish(block, &stamp);
         }
         batch.continues = continues;
         batch.left = writes.len() + 1;
@@ -262,6 +264,7 @@ impl Log {
 
     /// Takes a batch back for reuse.
     pub(super) fn recycle(&mut self, mut batch: Batch) {
+        batch.builder = JournalBuilder::new();
         batch.ends.clear();
         batch.failed = false;
         self.spare.push(batch);

@@ -116,7 +116,7 @@ impl<A: PoolMemory> DiskPool<A> {
             }
             let Some(open) = &mut self.log.open else { return Err(Step::Wait) };
             let Some(block) = self.arena.frame_mut(open.batch.frame) else { return Err(Step::Wait) };
-            if open.builder.push_trim(block, trim.volume.as_u32(), cell, cells) {
+            if open.batch.builder.push_trim(block, trim.volume.as_u32(), cell, cells) {
                 let number = open.batch.number;
                 self.partials.trim(trim.volume, cell..cell.saturating_add(cells), number);
                 trim.started = true;

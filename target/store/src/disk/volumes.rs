@@ -38,6 +38,8 @@ pub(super) struct DiskVolumes {
     /// Places of deleted volumes, with the journal block that has deleted them. Records name a volume by its place alone, so
     /// nobody gets one of these before a recovery would begin behind that block.
     resting: Vec<(VolumeIndex, u64)>,
+    /// Places of volumes that are being deleted.
+    leaving: Vec<VolumeIndex>,
     /// Number of the last change so far.
     asked: u64,
     /// Changes that are in the log, with the number of their block.
@@ -50,7 +52,14 @@ impl DiskVolumes {
     pub(super) fn new() -> DiskVolumes {
         let mut places = Vec::new();
         places.resize_with(VOLUMES_PER_POOL_MAX, || None);
-        DiskVolumes { places, resting: Vec::new(), asked: 0, logged: VecDeque::new(), synced: 0 }
+        DiskVolumes {
+            places,
+            resting: Vec::new(),
+            leaving: Vec::new(),
+            asked: 0,
+            logged: VecDeque::new(),
+            synced: 0,
+        }
     }
 
     /// A volume that is there, or one that is being deleted.
@@ -104,15 +113,18 @@ impl DiskVolumes {
 
     /// Forgets deleted volumes that nobody refers to any more.
     pub(super) fn forget_gone(&mut self, durable: u64) {
-        for (index, place) in VolumeIndex::all().zip(&mut self.places) {
+        let DiskVolumes { places, resting, leaving, .. } = self;
+        leaving.retain(|index| {
             let over = |volume: &mut DiskVolume| {
                 volume.gone.is_some_and(|number| number <= durable)
                     && volume.held == 0
                     && volume.unsettled == 0
             };
-            let gone = place.take_if(over).and_then(|volume| volume.gone);
-            self.resting.extend(gone.map(|number| (index, number)));
-        }
+            let gone = places.get_mut(index.as_usize()).and_then(|place| place.take_if(over));
+            let number = gone.and_then(|volume| volume.gone);
+            resting.extend(number.map(|number| (*index, number)));
+            number.is_none()
+        });
     }
 
     /// A recovery would begin with this block of the journal.
@@ -257,6 +269,7 @@ impl<A: PoolMemory> DiskPool<A> {
         let volume = self.volumes.get_mut(index).filter(|volume| !volume.deleted);
         let volume = volume.ok_or(PoolError::NoVolume(id))?;
         volume.deleted = true;
+        self.volumes.leaving.push(index);
         self.volumes.asked += 1;
         self.queue.push_back(Pending::Delete { volume: index, change: self.volumes.asked });
         Ok(())
@@ -317,7 +330,7 @@ impl<A: PoolMemory> DiskPool<A> {
             }
             let Some(open) = &mut self.log.open else { return Step::Wait };
             let Some(block) = self.arena.frame_mut(open.batch.frame) else { return Step::Wait };
-            if push(&mut open.builder, block) {
+            if push(&mut open.batch.builder, block) {
                 open.batch.ends.push(End::Change { change, volume });
                 // From here on: what was asked for before is in the log before.
                 if let Some(volume) = self.volumes.get_mut(volume) {

@@ -9,13 +9,12 @@ use holdfast_block::{BlockRecord, Provenance, SlotRef, StoreError};
 
 use super::arena::{Frame, place_of};
 use super::format::{
-    BlockState, CellShape, JournalBlock, RECORD_HEAD_LEN, Record, WRITER_RECORD_LEN, WRITER_UNKNOWN,
-    checksum_of,
+    BlockState, CellShape, RECORD_HEAD_LEN, Record, WRITER_RECORD_LEN, WRITER_UNKNOWN, checksum_of,
 };
 use super::image::Image;
 use super::io::DiskError;
 use super::log::{Batch, End};
-use super::pool::{DiskPool, Failure, pool_tag};
+use super::pool::{DiskPool, Failure};
 use super::space::Run;
 use crate::PoolMemory;
 use crate::memory::VolumeIndex;
@@ -196,7 +195,7 @@ impl<A: PoolMemory> DiskPool<A> {
     fn begin_afresh_for(&mut self, shape: CellShape, cells: Range<u64>) {
         let needed = usize::try_from(cells.end - cells.start).unwrap_or(usize::MAX);
         let needed = needed.saturating_mul(shape.image_len()).saturating_add(RECORD_HEAD_LEN);
-        if self.log.open.as_ref().is_some_and(|open| !open.builder.is_empty() && open.builder.free() < needed)
+        if self.log.open.as_ref().is_some_and(|open| !open.batch.builder.is_empty() && open.batch.builder.free() < needed)
         {
             self.close_batch(false);
         }
@@ -266,14 +265,14 @@ impl<A: PoolMemory> DiskPool<A> {
                 |index: &&u16| self.writers.needs_statement(**index, durable) && !open.stated.contains(index);
             let needed = writers.iter().filter(unstated).count() * WRITER_RECORD_LEN;
             let place = volume.as_u32();
-            let room = open.builder.cells_free(place, cell, shape) > 0 && needed == 0;
-            if room || open.builder.free() >= needed + RECORD_HEAD_LEN + shape.image_len() {
+            let room = open.batch.builder.cells_free(place, cell, shape) > 0 && needed == 0;
+            if room || open.batch.builder.free() >= needed + RECORD_HEAD_LEN + shape.image_len() {
                 for index in writers {
                     if self.writers.needs_statement(*index, durable)
                         && !open.stated.contains(index)
                         && let Some(host) = self.writers.host(*index)
                     {
-                        let stated = open.builder.push_writer(block, *index, host);
+                        let stated = open.batch.builder.push_writer(block, *index, host);
                         debug_assert!(stated, "room was seen to");
                         self.writers.stated(*index, open.batch.number);
                         open.stated.push(*index);
@@ -305,7 +304,7 @@ impl<A: PoolMemory> DiskPool<A> {
     pub(super) fn push_cell(&mut self, volume: VolumeIndex, cell: u64, image: &Image) {
         let Some(open) = &mut self.log.open else { return };
         let Some(block) = self.arena.frame_mut(open.batch.frame) else { return };
-        let pushed = open.builder.push_cell(block, volume.as_u32(), cell, image.get());
+        let pushed = open.batch.builder.push_cell(block, volume.as_u32(), cell, image.get());
         debug_assert!(pushed, "room was seen to");
     }
 
@@ -367,14 +366,9 @@ impl<A: PoolMemory> DiskPool<A> {
     /// Takes over what a batch says. If data of its group could not be written, its cells stay as they were, to be stated
     /// again; everything else is as the journal has it.
     fn apply(&mut self, batch: &Batch, failed: bool) {
-        let DiskPool { arena, tree, volumes, dead, read_numbers, partials, identity, restate, .. } = self;
+        let DiskPool { arena, tree, volumes, dead, read_numbers, partials, restate, .. } = self;
         let (number, read) = (batch.number, read_numbers.last());
-        let block = JournalBlock::decode(arena.frame(batch.frame), pool_tag(&identity.uuid));
-        let Ok(block) = block else {
-            debug_assert!(false, "a block of ours can be read");
-            return;
-        };
-        for record in block.records() {
+        for record in batch.builder.records(arena.frame(batch.frame)) {
             let place = record.volume().and_then(VolumeIndex::from_u32);
             let Some((index, found)) = place.and_then(|index| Some((index, volumes.get_mut(index)?))) else {
                 continue;

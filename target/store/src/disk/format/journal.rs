@@ -166,6 +166,11 @@ impl JournalBuilder {
         set_header(block, WireHeader { checksum: checksum.into(), ..header });
     }
 
+    /// The records so far, of the block that they were put into.
+    pub fn records<'b>(&self, block: &'b Page) -> Records<'b> {
+        Records::new(self.records, block.get(HEADER_LEN..HEADER_LEN + self.used).unwrap_or_default())
+    }
+
     fn continues(&self, volume: u32, cell: u64, shape: CellShape) -> bool {
         self.open.is_some_and(|open| open.volume == volume && open.next_cell == cell && open.shape == shape)
     }

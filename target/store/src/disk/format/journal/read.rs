@@ -139,7 +139,7 @@ impl<'a> JournalBlock<'a> {
         }
         let too_long = JournalError::Record { number, index: 0, error: RecordError::Length };
         let records = records.get(..usize::from(header.used.get())).ok_or(too_long)?;
-        let records = Records { left: header.records.get(), bytes: records };
+        let records = Records::new(header.records.get(), records);
         let mut rest = records;
         for index in 0..header.records.get() {
             rest.step().map_err(|error| JournalError::Record { number, index, error })?;
@@ -259,6 +259,11 @@ impl<'a> Iterator for Records<'a> {
 }
 
 impl<'a> Records<'a> {
+    /// So many records in these bytes.
+    pub(super) fn new(left: u16, bytes: &'a [u8]) -> Records<'a> {
+        Records { left, bytes }
+    }
+
     fn step(&mut self) -> Result<Record<'a>, RecordError> {
         let (head, rest) = WireRecord::ref_from_prefix(self.bytes).map_err(|_| RecordError::Length)?;
         let kind = head.kind()?;
