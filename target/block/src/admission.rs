@@ -8,7 +8,7 @@ use crate::store::Geometry;
 use crate::ticket::{Reusable, Shape, Work};
 use crate::{
     AttachmentId, BlockError, Command, Enforce, HostId, IoCounters, Layout, Operation, Service, Session,
-    Store, StoreError, TicketId, VolumeId,
+    Store, TicketId, VolumeId,
 };
 
 /// An admitted session on a volume.
@@ -68,9 +68,7 @@ impl<S: Store, F: FaultSink> Service<S, F> {
         {
             self.slot_lists_kept += ticket.slots.capacity();
             self.tickets.remove(id);
-            // What is missing here is room for payloads under way, which comes back. Whether the pool is full shows when
-            // the write is published.
-            return Err(if error == StoreError::NoRoom { BlockError::Busy } else { store_error(error) });
+            return Err(store_error(error));
         }
         ticket.work = Some(Work { command: *command, shape });
         ticket.admitted_us = self.now_us;

@@ -57,6 +57,7 @@ impl<S: Store, F: FaultSink> Service<S, F> {
             StoreError::NoVolume
             | StoreError::OutOfRange
             | StoreError::NoRoom
+            | StoreError::Busy
             | StoreError::Uncorrectable(_)
             | StoreError::WriteFault => return,
         };

@@ -284,6 +284,7 @@ pub(crate) fn store_error(error: StoreError) -> BlockError {
         StoreError::NoVolume => BlockError::Gone,
         StoreError::OutOfRange => BlockError::OutOfRange,
         StoreError::NoRoom => BlockError::NoRoom,
+        StoreError::Busy => BlockError::Busy,
         StoreError::Media(lba) | StoreError::ReadFault(lba) => BlockError::Media(lba),
         StoreError::Uncorrectable(lba) => BlockError::Uncorrectable(lba),
         StoreError::WriteFault => BlockError::WriteFault,

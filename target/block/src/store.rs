@@ -117,9 +117,12 @@ pub enum StoreError {
     /// Not within the volume.
     #[error("not within the volume")]
     OutOfRange,
-    /// The pool is full.
+    /// The pool is full: it stays so until something in it is deleted.
     #[error("the pool is full")]
     NoRoom,
+    /// What payloads under way take comes back: another time it may do.
+    #[error("too many payloads are under way")]
+    Busy,
     /// What came back of this block, the lowest such, is not what was stored.
     #[error("the medium lost block {}", .0.0)]
     Media(Lba),
@@ -162,7 +165,8 @@ pub trait Store {
     /// How much of a volume holds data; `None` if it is not here.
     fn usage(&self, volume: VolumeId) -> Option<Usage>;
 
-    /// Reserves one fresh slot per block from `lba` on into `slots` (given empty). All or nothing.
+    /// Reserves one fresh slot per block from `lba` on into `slots` (given empty). All or nothing: [`StoreError::Busy`] while too
+    /// many are taken. Whether the pool is full shows when they are published.
     fn reserve(
         &mut self,
         volume: VolumeId,

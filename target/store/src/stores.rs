@@ -393,7 +393,7 @@ impl<M: PoolMemory> Store for Stores<M> {
     ) -> Result<(), StoreError> {
         let (pool, index) = self.at_mut(volume).ok_or(StoreError::NoVolume)?;
         let reserved = pool.reserve(index, lba, blocks, slots);
-        if reserved != Err(StoreError::NoRoom) || self.waiting.is_empty() {
+        if reserved != Err(StoreError::Busy) || self.waiting.is_empty() {
             return reserved;
         }
         // What waits may free slots: those of overwritten blocks.

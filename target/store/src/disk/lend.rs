@@ -22,11 +22,8 @@ impl<A: PoolMemory> DiskPool<A> {
     /// How much of a volume holds data.
     pub(crate) fn volume_usage(&self, index: VolumeIndex) -> Option<Usage> {
         let volume = self.volumes.present(index)?;
-        let cells = self.tree.live(index);
-        Some(Usage {
-            blocks_allocated: (cells * volume.shape.blocks_per_cell()).min(volume.spec.block_count),
-            bytes_allocated: cells * SLOT_LEN as u64,
-        })
+        let (cells, blocks_allocated) = volume.live(index, &self.tree);
+        Some(Usage { blocks_allocated, bytes_allocated: cells * SLOT_LEN as u64 })
     }
 
     /// Lends frames for the blocks of a write; small blocks lie in theirs as in their cells.
@@ -41,7 +38,7 @@ impl<A: PoolMemory> DiskPool<A> {
         let cells = cells_of(shape, lba.0, u64::from(blocks.get()));
         let needed = usize::try_from(cells.end - cells.start).unwrap_or(usize::MAX);
         if self.arena.free() < needed.saturating_add(self.arena.len() / LEFT_TO_READS) {
-            return Err(StoreError::NoRoom);
+            return Err(StoreError::Busy);
         }
         let mut lba = lba.0;
         let mut frame = None;
@@ -54,7 +51,7 @@ impl<A: PoolMemory> DiskPool<A> {
                 debug_assert!(false, "frames were counted");
                 self.take_lent_back(index, slots);
                 slots.clear();
-                return Err(StoreError::NoRoom);
+                return Err(StoreError::Busy);
             };
             frame = Some(found);
             slots.push(self.arena.lend(found, usize::try_from(sector).unwrap_or(0)));

@@ -11,6 +11,7 @@ use holdfast_block::SlotRef;
 use super::arena::{Arena, Frame};
 use super::format::{JournalBuilder, JournalStamp, Layout, SLOT_LEN, WINDOW};
 use super::io::{DiskOp, PARTS_MAX, Part};
+use super::room::Growth;
 use super::tokens::Errand;
 use crate::PoolMemory;
 use crate::memory::VolumeIndex;
@@ -29,7 +30,7 @@ const WRITE_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) enum End {
     /// A Publish: its frames come back, and it is reported once applied or, if `durable`, once flushed.
-    Publish { token: u32, slots: Vec<SlotRef>, durable: bool, new_cells: u64, volume: VolumeIndex },
+    Publish { token: u32, slots: Vec<SlotRef>, durable: bool, growth: Growth, volume: VolumeIndex },
     /// A Deallocate, with the frames that it made for cells of which a part stays.
     Trim { token: u32, slots: Vec<SlotRef>, frames: Vec<Frame> },
     /// A change of a volume.

@@ -22,6 +22,7 @@ use super::room::Room;
 use super::space::Space;
 use super::tokens::Errand;
 use super::tree::Tree;
+use super::trim::Emptying;
 use super::volumes::DiskVolumes;
 use super::write::Pending;
 use super::writers::Writers;
@@ -75,6 +76,8 @@ pub struct DiskPool<A> {
     pub(super) volumes: DiskVolumes,
     pub(super) writers: Writers,
     pub(super) room: Room,
+    /// Deallocations that are not in the maps.
+    pub(super) emptying: Vec<Emptying>,
     pub(super) log: Log,
     pub(super) generation: u64,
     /// Changes in their order, until they are in the log.

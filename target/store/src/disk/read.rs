@@ -153,7 +153,7 @@ impl<A: PoolMemory> DiskPool<A> {
                 BlockState::Inserted | BlockState::HostGood | BlockState::HostBadGuard => match frame {
                     Some(frame) => Some(frame),
                     None => {
-                        let frame = self.arena.take().ok_or(StoreError::NoRoom)?;
+                        let frame = self.arena.take().ok_or(StoreError::Busy)?;
                         self.reads.frames += 1;
                         fetch.cells.push(Cell { cell, frame, image });
                         Some(frame)

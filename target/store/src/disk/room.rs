@@ -15,6 +15,15 @@ const RESERVE_SHARE: u64 = 16;
 /// Cells of a leaf of the shape that packs them best: what capacity is told for.
 const CELLS_PER_LEAF: u64 = 127;
 
+/// What a write adds to a pool, at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Growth {
+    /// Cells that were holes.
+    pub(super) cells: u64,
+    /// Pages that were not there.
+    pub(super) pages: u64,
+}
+
 /// The accounts of a pool.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -24,8 +33,10 @@ pub(super) struct Room {
     reserve: u64,
     /// Of those, slots for both copies of the tables' pages.
     tables: u64,
-    /// New cells of writes that are not applied yet.
-    promised: u64,
+    /// What writes add that are not applied yet. Those that share a page have each promised it.
+    promised: Growth,
+    /// Writes that wait until it is known what those leave.
+    undecided: usize,
 }
 
 impl Room {
@@ -37,7 +48,8 @@ impl Room {
             slots,
             reserve: (slots / RESERVE_SHARE).clamp(RESERVE_MIN, RESERVE_MAX) + tables,
             tables,
-            promised: 0,
+            promised: Growth::default(),
+            undecided: 0,
         }
     }
 
@@ -50,13 +62,13 @@ impl Room {
         slots.saturating_sub(2 * pages)
     }
 
-    /// Whether so many new cells fit, with the pages of the map as they will be.
-    pub(super) fn admits(&self, live: u64, pages: u64, new_cells: u64) -> bool {
-        if new_cells == 0 {
+    /// Whether a write fits that adds so much, to so many cells and pages.
+    pub(super) fn admits(&self, live: u64, pages: u64, more: Growth) -> bool {
+        if more.cells == 0 {
             return true;
         }
-        let pages = pages.saturating_mul(2);
-        let wanted = [live, self.promised, new_cells, pages, self.reserve];
+        let pages = pages.saturating_add(self.promised.pages).saturating_add(more.pages).saturating_mul(2);
+        let wanted = [live, self.promised.cells, more.cells, pages, self.reserve];
         wanted.iter().fold(0_u64, |sum, part| sum.saturating_add(*part)) <= self.slots
     }
 
@@ -65,14 +77,36 @@ impl Room {
         pages + self.tables
     }
 
-    /// A write of new cells is on its way.
-    pub(super) fn promise(&mut self, new_cells: u64) {
-        self.promised += new_cells;
+    /// A write that adds so much is on its way.
+    pub(super) fn promise(&mut self, more: Growth) {
+        self.promised.cells += more.cells;
+        self.promised.pages += more.pages;
     }
 
     /// It is applied, or given up.
-    pub(super) fn keep_promise(&mut self, new_cells: u64) {
-        self.promised = self.promised.saturating_sub(new_cells);
+    pub(super) fn keep_promise(&mut self, more: Growth) {
+        self.promised.cells = self.promised.cells.saturating_sub(more.cells);
+        self.promised.pages = self.promised.pages.saturating_sub(more.pages);
+    }
+
+    /// What writes on their way add.
+    pub(super) fn promised(&self) -> Growth {
+        self.promised
+    }
+
+    /// Whether writes wait for room. Those behind them wait as well, or they would take it.
+    pub(super) fn has_undecided(&self) -> bool {
+        self.undecided > 0
+    }
+
+    /// A write waits until those before it are applied.
+    pub(super) fn decide_later(&mut self) {
+        self.undecided += 1;
+    }
+
+    /// It waits no more.
+    pub(super) fn decided(&mut self) {
+        self.undecided -= 1;
     }
 }
 
@@ -80,14 +114,18 @@ impl Room {
 mod tests {
     use super::*;
 
+    fn cells(cells: u64) -> Growth {
+        Growth { cells, pages: 0 }
+    }
+
     #[test]
     fn what_is_told_as_capacity_fits_and_not_much_more() {
         for slots in [4000, 100_000, 1 << 28] {
             let room = Room::new(slots, 5);
             let capacity = room.capacity();
             let pages = |cells: u64| cells.div_ceil(127) + cells.div_ceil(127 * 254) + 2;
-            assert!(room.admits(capacity - 1, pages(capacity), 1), "{slots}");
-            assert!(!room.admits(slots, 0, 1));
+            assert!(room.admits(capacity - 1, pages(capacity), cells(1)), "{slots}");
+            assert!(!room.admits(slots, 0, cells(1)));
             assert!(capacity > slots * 7 / 10, "{capacity} of {slots}");
         }
     }
@@ -95,10 +133,12 @@ mod tests {
     #[test]
     fn overwriting_is_always_admitted_and_promises_count() {
         let mut room = Room::new(10_000, 5);
-        assert!(room.admits(1 << 40, 0, 0));
-        room.promise(room.slots);
-        assert!(!room.admits(0, 0, 1));
-        room.keep_promise(room.slots);
-        assert!(room.admits(0, 0, 1));
+        assert!(room.admits(1 << 40, 0, cells(0)));
+        for promise in [cells(room.slots), Growth { cells: 1, pages: room.slots / 2 }] {
+            room.promise(promise);
+            assert!(!room.admits(0, 0, cells(1)));
+            room.keep_promise(promise);
+            assert!(room.admits(0, 0, cells(1)));
+        }
     }
 }

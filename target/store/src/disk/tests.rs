@@ -1,5 +1,7 @@
 //! A pool through [`Stores`] over a device in memory: what is written is read back, with its record, over closing and opening.
 
+mod full;
+
 use std::cell::{Cell, RefCell};
 
 use holdfast_block::{
@@ -88,30 +90,33 @@ pub(super) fn settle(stores: &mut Stores<Vec<u8>>, disk: &Disk) -> Vec<StoreDone
             }
             return done;
         };
-        let memory = |offset: usize, len: usize| offset..offset + len;
-        let (token, parts, result) = match op {
-            DiskOp::Read { token, mut offset, parts } => {
-                let arena = stores.disk_pool_mut(pool).unwrap().arena_mut();
-                for part in &parts {
-                    let range = memory(part.offset, part.len);
-                    disk.read_at(offset, &mut arena[range]).unwrap();
-                    offset += part.len as u64;
-                }
-                (token, parts, Ok(()))
-            }
-            DiskOp::Write { token, mut offset, parts } => {
-                let arena = stores.disk_pool_mut(pool).unwrap().arena_mut();
-                let mut result = Ok(());
-                for part in &parts {
-                    result = result.and(disk.write_at(offset, &arena[memory(part.offset, part.len)]));
-                    offset += part.len as u64;
-                }
-                (token, parts, result)
-            }
-            DiskOp::Flush { token } => (token, Vec::new(), disk.flush()),
-        };
-        stores.disk_done(pool, DiskDone { token, parts, result });
+        carry_out(stores, disk, pool, op);
     }
+}
+
+/// Does what a pool asks of its device.
+fn carry_out(stores: &mut Stores<Vec<u8>>, disk: &Disk, pool: PoolId, op: DiskOp) {
+    let arena = stores.disk_pool_mut(pool).unwrap().arena_mut();
+    let memory = |offset: usize, len: usize| offset..offset + len;
+    let (token, parts, result) = match op {
+        DiskOp::Read { token, mut offset, parts } => {
+            for part in &parts {
+                disk.read_at(offset, &mut arena[memory(part.offset, part.len)]).unwrap();
+                offset += part.len as u64;
+            }
+            (token, parts, Ok(()))
+        }
+        DiskOp::Write { token, mut offset, parts } => {
+            let mut result = Ok(());
+            for part in &parts {
+                result = result.and(disk.write_at(offset, &arena[memory(part.offset, part.len)]));
+                offset += part.len as u64;
+            }
+            (token, parts, result)
+        }
+        DiskOp::Flush { token } => (token, Vec::new(), disk.flush()),
+    };
+    stores.disk_done(pool, DiskDone { token, parts, result });
 }
 
 pub(super) fn spec(number: u64, block_len: usize, block_count: u64) -> VolumeSpec {

@@ -1,6 +1,8 @@
 //! Deallocation: whole cells become holes by one record, however many they are; of cells in which something stays, a new
 //! image is written.
 
+use std::ops::Range;
+
 use holdfast_block::{SlotRef, StoreError};
 
 use super::arena::{Frame, SECTORS};
@@ -8,7 +10,7 @@ use super::format::CellShape;
 use super::log::End;
 use super::partial::Sectors;
 use super::pool::DiskPool;
-use super::write::{Pending, Step};
+use super::write::{Pending, Step, cells_of};
 use crate::PoolMemory;
 use crate::memory::VolumeIndex;
 
@@ -24,6 +26,20 @@ pub(super) struct Trim {
     /// Frames with what stays of cells that are emptied in part.
     frames: Vec<Frame>,
     started: bool,
+}
+
+/// Cells that are to be emptied, from when that is asked for until the map has it.
+#[derive(Debug)]
+pub(super) struct Emptying {
+    pub(super) token: u32,
+    pub(super) volume: VolumeIndex,
+    pub(super) cells: Range<u64>,
+}
+
+impl Emptying {
+    pub(super) fn touches(&self, volume: VolumeIndex, cells: &Range<u64>) -> bool {
+        self.volume == volume && self.cells.start < cells.end && cells.start < self.cells.end
+    }
 }
 
 impl Trim {
@@ -56,6 +72,8 @@ impl<A: PoolMemory> DiskPool<A> {
         let failed = if self.has_failed() { Err(StoreError::WriteFault) } else { Ok(()) };
         match failed.and_then(|()| self.check_range(volume, lba, blocks)) {
             Ok(()) => {
+                let shape = self.volumes.get(volume).map_or(CellShape::Large, |found| found.shape);
+                self.emptying.push(Emptying { token, volume, cells: cells_of(shape, lba, blocks) });
                 let trim = Trim { token, volume, lba, blocks, slots, frames: Vec::new(), started: false };
                 self.queue.push_back(Pending::Trim(trim));
             }

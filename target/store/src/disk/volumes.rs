@@ -157,9 +157,17 @@ impl DiskVolume {
     /// Its entry in the table.
     pub(super) fn entry(&self, index: VolumeIndex, tree: &Tree) -> VolumeEntry {
         let (height, root) = tree.written(index);
-        let cells_live = if height == 0 { 0 } else { tree.live(index).max(1) };
-        let blocks_live = (cells_live * self.shape.blocks_per_cell()).min(self.spec.block_count);
+        let (cells_live, blocks_live) = if height == 0 { (0, 0) } else { self.live(index, tree) };
         VolumeEntry { height, root, cells_live, blocks_live, ..self.new_entry() }
+    }
+
+    /// Cells that are no holes, and the blocks of these cells: the last cell may be cut.
+    pub(super) fn live(&self, index: VolumeIndex, tree: &Tree) -> (u64, u64) {
+        let (cells, per_cell) = (tree.live(index), self.shape.blocks_per_cell());
+        let end = self.shape.cells_of(self.spec.block_count);
+        let is_there = end.checked_sub(1).is_some_and(|last| tree.get(index, last).is_some());
+        let beyond = if is_there { end * per_cell - self.spec.block_count } else { 0 };
+        (cells, (cells * per_cell).saturating_sub(beyond))
     }
 
     /// Its entry in the journal: what it is, without what is in it.

@@ -15,6 +15,7 @@ use super::image::Image;
 use super::io::DiskError;
 use super::log::{Batch, End};
 use super::pool::{DiskPool, Failure};
+use super::room::Growth;
 use super::space::Run;
 use crate::PoolMemory;
 use crate::memory::VolumeIndex;
@@ -42,16 +43,16 @@ pub(super) struct Publish {
     pub(super) durable: bool,
     /// Blocks that are in the log.
     pub(super) placed: usize,
-    /// Cells that were holes when it came, and count against the pool's room until it is applied.
-    pub(super) new_cells: u64,
+    /// What it adds: counts against the pool's room until it is applied. `None` while it is open whether it fits.
+    pub(super) growth: Option<Growth>,
 }
 
 impl Pending {
     /// What is due when it has ended, though not all of it is in the log.
     pub(super) fn into_end(self) -> End {
         match self {
-            Pending::Publish(Publish { token, volume, slots, durable, new_cells, .. }) => {
-                End::Publish { token, slots, durable, new_cells, volume }
+            Pending::Publish(Publish { token, volume, slots, durable, growth, .. }) => {
+                End::Publish { token, slots, durable, growth: growth.unwrap_or_default(), volume }
             }
             Pending::Trim(trim) => trim.into_end(),
             Pending::Put { volume, change } | Pending::Delete { volume, change } => {
@@ -84,9 +85,12 @@ impl<A: PoolMemory> DiskPool<A> {
     ) {
         let admitted = self.admit_write(volume, lba, &slots);
         match admitted {
-            Ok(new_cells) => {
-                self.room.promise(new_cells);
-                let publish = Publish { token, volume, lba, slots, durable, placed: 0, new_cells };
+            Ok(growth) => {
+                match growth {
+                    Some(growth) => self.room.promise(growth),
+                    None => self.room.decide_later(),
+                }
+                let publish = Publish { token, volume, lba, slots, durable, placed: 0, growth };
                 self.queue.push_back(Pending::Publish(publish));
             }
             Err(error) => {
@@ -96,22 +100,61 @@ impl<A: PoolMemory> DiskPool<A> {
         }
     }
 
-    /// Looks whether a write can be carried out: how many cells it adds.
-    fn admit_write(&mut self, volume: VolumeIndex, lba: u64, slots: &[SlotRef]) -> Result<u64, StoreError> {
+    /// Looks whether a write can be carried out: what it adds. `None` if that is not known before others are applied.
+    fn admit_write(
+        &self,
+        volume: VolumeIndex,
+        lba: u64,
+        slots: &[SlotRef],
+    ) -> Result<Option<Growth>, StoreError> {
         if self.has_failed() {
             return Err(StoreError::WriteFault);
         }
         self.check_range(volume, lba, slots.len() as u64)?;
         let found = self.volumes.get(volume).ok_or(StoreError::NoVolume)?;
         let cells = cells_of(found.shape, lba, slots.len() as u64);
-        let new_cells = (cells.end - cells.start) - self.tree.live_in(volume, cells.clone());
-        if new_cells == 0 {
-            return Ok(0);
+        // What is about to be emptied before it counts as empty.
+        let is_emptied = self.emptying.iter().any(|trimmed| trimmed.touches(volume, &cells));
+        let live = if is_emptied { 0 } else { self.tree.live_in(volume, cells.clone()) };
+        let new_cells = (cells.end - cells.start) - live;
+        if new_cells > 0 && self.room.has_undecided() {
+            return Ok(None);
         }
-        let missing = self.tree.missing(volume, cells).ok_or(StoreError::NoRoom)?;
-        let pages = self.tree.pages() + missing;
-        let admitted = self.room.admits(self.tree.cells_live(), pages, new_cells);
-        admitted.then_some(new_cells).ok_or(StoreError::NoRoom)
+        match self.growth(volume, cells, new_cells) {
+            // Writes on their way may have promised more than they will take, and deallocations give room.
+            None if self.room.promised() != Growth::default() || !self.emptying.is_empty() => Ok(None),
+            None => Err(StoreError::NoRoom),
+            growth => Ok(growth),
+        }
+    }
+
+    /// What a write adds; `None` if there is no room for it.
+    fn growth(&self, volume: VolumeIndex, cells: Range<u64>, new_cells: u64) -> Option<Growth> {
+        if new_cells == 0 {
+            return Some(Growth::default());
+        }
+        let pages = self.tree.missing(volume, cells, self.room.promised().pages)?;
+        let growth = Growth { cells: new_cells, pages };
+        self.room.admits(self.tree.cells_live(), self.tree.pages(), growth).then_some(growth)
+    }
+
+    /// Decides about a write that had to wait for that: everything before it is in the log.
+    fn decide(&mut self, publish: &mut Publish, cells: Range<u64>) -> Step {
+        let behind = self.queue.iter().filter(|pending| matches!(pending, Pending::Trim(_))).count();
+        if self.emptying.len() > behind {
+            return Step::Wait;
+        }
+        let new_cells = (cells.end - cells.start) - self.tree.live_in(publish.volume, cells.clone());
+        publish.growth = self.growth(publish.volume, cells, new_cells);
+        match publish.growth {
+            Some(growth) => {
+                self.room.decided();
+                self.room.promise(growth);
+                Step::Done
+            }
+            None if self.room.promised() != Growth::default() => Step::Wait,
+            None => Step::Fail(StoreError::NoRoom),
+        }
     }
 
     /// Puts what waits into the log as far as possible, and issues it.
@@ -156,6 +199,13 @@ impl<A: PoolMemory> DiskPool<A> {
             self.want_flush();
             return Step::Wait;
         }
+        let cells = cells_of(shape, publish.lba, publish.slots.len() as u64);
+        if publish.growth.is_none() {
+            match self.decide(publish, cells.clone()) {
+                Step::Done => {}
+                other => return other,
+            }
+        }
         if publish.placed == 0 && shape == CellShape::Small {
             match self.edges_ready(publish.volume, publish.lba, publish.slots.len()) {
                 Step::Done => {}
@@ -163,7 +213,6 @@ impl<A: PoolMemory> DiskPool<A> {
             }
         }
         if publish.placed == 0 {
-            let cells = cells_of(shape, publish.lba, publish.slots.len() as u64);
             // One that is placed in part keeps its batch open: there must be slots for the rest.
             let kept = self.room.kept_for_checkpoint(self.tree.pages());
             if self.space.free().saturating_sub(kept) < cells.end - cells.start {
@@ -184,9 +233,10 @@ impl<A: PoolMemory> DiskPool<A> {
                 Err(step) => return step,
             }
         }
-        let Publish { token, volume, durable, new_cells, .. } = *publish;
+        let Publish { token, volume, durable, growth, .. } = *publish;
         let slots = std::mem::take(&mut publish.slots);
-        self.push_end(End::Publish { token, slots, durable, new_cells, volume });
+        let growth = growth.unwrap_or_default();
+        self.push_end(End::Publish { token, slots, durable, growth, volume });
         Step::Done
     }
 
@@ -195,7 +245,11 @@ impl<A: PoolMemory> DiskPool<A> {
     fn begin_afresh_for(&mut self, shape: CellShape, cells: Range<u64>) {
         let needed = usize::try_from(cells.end - cells.start).unwrap_or(usize::MAX);
         let needed = needed.saturating_mul(shape.image_len()).saturating_add(RECORD_HEAD_LEN);
-        if self.log.open.as_ref().is_some_and(|open| !open.batch.builder.is_empty() && open.batch.builder.free() < needed)
+        if self
+            .log
+            .open
+            .as_ref()
+            .is_some_and(|open| !open.batch.builder.is_empty() && open.batch.builder.free() < needed)
         {
             self.close_batch(false);
         }
@@ -411,8 +465,8 @@ impl<A: PoolMemory> DiskPool<A> {
     pub(super) fn end(&mut self, end: End, number: u64, failed: bool) {
         let result = if self.has_failed() { Err(StoreError::WriteFault) } else { Ok(()) };
         match end {
-            End::Publish { token, slots, durable, new_cells, volume } => {
-                self.room.keep_promise(new_cells);
+            End::Publish { token, slots, durable, growth, volume } => {
+                self.room.keep_promise(growth);
                 self.take_lent_back(volume, &slots);
                 match result {
                     Ok(()) if failed => self.restate.end_later(token, slots),
@@ -424,6 +478,7 @@ impl<A: PoolMemory> DiskPool<A> {
             }
             End::Trim { token, slots, frames } => {
                 frames.into_iter().for_each(|frame| self.arena.give_back(frame));
+                self.emptying.retain(|trimmed| trimmed.token != token);
                 match result {
                     Ok(()) if failed => self.restate.end_later(token, slots),
                     _ => self.finish(token, slots, result),
@@ -438,13 +493,17 @@ impl<A: PoolMemory> DiskPool<A> {
     /// A change cannot be carried out; what of it is in the log already stays.
     fn give_up(&mut self, pending: Pending, error: StoreError) {
         match pending {
-            Pending::Publish(Publish { token, volume, slots, new_cells, .. }) => {
-                self.room.keep_promise(new_cells);
+            Pending::Publish(Publish { token, volume, slots, growth, .. }) => {
+                match growth {
+                    Some(growth) => self.room.keep_promise(growth),
+                    None => self.room.decided(),
+                }
                 self.take_lent_back(volume, &slots);
                 self.finish(token, slots, Err(error));
             }
             Pending::Trim(mut trim) => {
                 trim.take_frames().into_iter().for_each(|frame| self.arena.give_back(frame));
+                self.emptying.retain(|trimmed| trimmed.token != trim.token);
                 self.finish(trim.token, trim.slots, Err(error));
             }
             Pending::Put { .. } | Pending::Delete { .. } => {}

@@ -29,7 +29,7 @@ impl<M: PoolMemory> MemoryPool<M> {
         let allocator = self.slots.of_mut(class);
         let touched = allocator.touched();
         if !allocator.take(&mut volume.cursor, index, blocks.as_usize(), slots) {
-            return Err(StoreError::NoRoom);
+            return Err(StoreError::Busy);
         }
         volume.held += u64::from(blocks.get());
         if allocator.touched() > touched {

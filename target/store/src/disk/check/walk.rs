@@ -26,6 +26,7 @@ pub(super) fn walk(check: &mut Check<'_>, tables: &Tables, log: &Log, closed: bo
             data: &mut data,
             cells_total,
             cells_live: 0,
+            blocks_of_cells: 0,
             uncounted: false,
             summary: VolumeSummary {
                 id: volume.id.to_string(),
@@ -65,6 +66,8 @@ struct Walk<'w, 'c> {
     data: &'w mut DataBatch,
     cells_total: u64,
     cells_live: u64,
+    /// Blocks of these cells, holes among them included.
+    blocks_of_cells: u64,
     /// Some cells could not be looked at.
     uncounted: bool,
     summary: VolumeSummary,
@@ -167,6 +170,7 @@ impl Walk<'_, '_> {
         }
         self.check.looked_at.cells += 1;
         self.cells_live += 1;
+        self.blocks_of_cells += extent.blocks;
         self.blocks(cell, image);
         let Some(slot) = slot else { return };
         if !self.check.layout.is_data(slot) {
@@ -219,11 +223,14 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// Cells alone: blocks are told by whole cells. A map whose last cell has gone may keep a page and count it.
     fn compare_counts(&mut self) {
-        let (told, found) = (self.volume.cells_live, self.cells_live);
-        if told.max(1) != found.max(1) && !self.uncounted {
-            let what = format!("{found} cells are in use, the table says {told}");
+        let told = (self.volume.cells_live, self.volume.blocks_live);
+        let found = (self.cells_live, self.blocks_of_cells);
+        if told != found && !self.uncounted {
+            let what = format!(
+                "{} cells of {} blocks are in use, the table says {} of {}",
+                found.0, found.1, told.0, told.1
+            );
             let extent = extent_of(self.volume, 0, self.volume.cells());
             self.check.findings.add_blocks(Structure::VolumeTable, Problem::CountsDiffer, None, extent, what);
         }

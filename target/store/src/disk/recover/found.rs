@@ -245,6 +245,7 @@ impl Found {
             volumes: self.volumes,
             writers: self.writers,
             room,
+            emptying: Vec::new(),
             log,
             generation: self.generation,
             queue: VecDeque::new(),

@@ -176,8 +176,14 @@ impl Tree {
         cells.filter(|cell| self.get(volume, *cell).is_some()).count() as u64
     }
 
-    /// How many pages are missing over a range of cells, at most. `None` if there is no room for so many.
-    pub(in crate::disk) fn missing(&self, volume: VolumeIndex, cells: Range<u64>) -> Option<u64> {
+    /// How many pages are missing over a range of cells, at most. `None` if there is no room for so many beside those that are
+    /// promised to others.
+    pub(in crate::disk) fn missing(
+        &self,
+        volume: VolumeIndex,
+        cells: Range<u64>,
+        promised: u64,
+    ) -> Option<u64> {
         let map = self.map(volume)?;
         let last = cells.end.saturating_sub(1);
         let needed = map.shape.height_for(cells.end)?.max(map.height);
@@ -188,7 +194,7 @@ impl Tree {
                 missing += u64::from(!self.has_page(map, level, index * span));
             }
         }
-        (self.pages() + missing <= self.pages_max).then_some(missing)
+        (self.pages() + promised + missing <= self.pages_max).then_some(missing)
     }
 
     fn has_page(&self, map: &Map, level: u8, cell: u64) -> bool {

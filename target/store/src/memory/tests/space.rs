@@ -91,7 +91,7 @@ fn reserved_slots_run_out_at_the_bound_and_come_back() {
     }
     assert_eq!(held.len() * 64 * 512, 1 << 20, "capacity and what may be in flight");
     let mut none = Vec::new();
-    assert_eq!(stores.reserve(spec.id, Lba(0), BlockCount::new(1), &mut none), Err(StoreError::NoRoom));
+    assert_eq!(stores.reserve(spec.id, Lba(0), BlockCount::new(1), &mut none), Err(StoreError::Busy));
     assert!(none.is_empty());
     for slots in held {
         stores.unreserve(spec.id, &slots);

@@ -103,7 +103,7 @@ impl World {
         let surely_there = self.model.is_surely_there(id, &range);
         match self.stores.reserve(volume, Lba(range.start), count, &mut slots) {
             Ok(()) => {}
-            Err(StoreError::NoRoom) => return Ok(()),
+            Err(StoreError::Busy) => return Ok(()),
             Err(StoreError::WriteFault) if self.scenario.trouble.fails_writes() => return Ok(()),
             Err(error) => return Err(format!("reserve for {range:?} of volume {id}: {error}")),
         }
