@@ -70,7 +70,7 @@ deny:
     cargo deny check
 
 # The long tests. Each part that has passed for this very tree is passed over when this is started again
-full: (once "test" "tests/run") (once "fuzz" "target/fuzz/run --runs 1000000") (once "crashes" "target/store/tests/crash/run --crashes 200000") (once "corruption" "target/store/tests/corruption/run") (once "bench" "tests/bench/run --full")
+full: (once "test" "tests/run") (once "e2e-file" "tests/run build guests e2e-file-long") (once "fuzz" "target/fuzz/run --runs 1000000") (once "crashes" "target/store/tests/crash/run --crashes 200000") (once "corruption" "target/store/tests/corruption/run") (once "bench" "tests/bench/run --full")
 
 # Runs COMMAND unless it has passed since the tree last changed
 [private]

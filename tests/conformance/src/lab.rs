@@ -6,12 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use holdfast_e2e::{Appliance, Plane, Process, Rest};
+use holdfast_e2e::{Appliance, Backing, Plane, Process, Rest, Setup};
 use holdfast_testkit::{ConnectOptions, Connection, Io, Options, Session};
 use serde_json::{Value, json};
 
-/// Memory for all volumes together; nothing of it is used before it is written.
-const RAM_POOL: &str = "4GiB";
+/// Room for all volumes together; no memory of it is used before it is written.
+const POOL: &str = "4GiB";
 /// Volumes are as large as any transfer needs, several times over.
 const VOLUME_BYTES: u64 = 16 << 20;
 /// Time for one exchange on a connection that must answer; a healthy target needs none of it.
@@ -117,6 +117,8 @@ pub struct Start<'a> {
     pub programs: Option<&'a Path>,
     /// Variables of its environment.
     pub environment: &'a [(&'a str, &'a str)],
+    /// What its volumes lie in; as the tests' environment says when there is nothing here.
+    pub backing: Option<Backing>,
     /// How long hosts wait for one answer; long enough for any machine when there is nothing here.
     pub patience: Option<Duration>,
 }
@@ -143,19 +145,21 @@ impl Lab {
     ///
     /// # Errors
     /// When it does not start.
-    pub fn start(name: &str) -> Result<Lab> {
-        Lab::start_as(name, Start::default())
+    pub fn start(name: &str, start: Start) -> Result<Lab> {
+        let Start { programs, environment, backing, patience } = start;
+        let setup = Setup { programs, environment, backing, arguments: &["--ram-pool", POOL] };
+        let appliance = Appliance::start_as(name, setup)?;
+        let (rest, address) = (appliance.rest().clone(), appliance.nvme());
+        Lab::on(Some(appliance), rest, address, "c".to_owned(), patience.unwrap_or(LIMIT))
     }
 
-    /// As [`Lab::start`], with other programs or another environment.
+    /// Ends the appliance of its own well, and has what its pools in files hold checked.
     ///
     /// # Errors
-    /// When it does not start.
-    pub fn start_as(name: &str, start: Start) -> Result<Lab> {
-        let arguments = ["--ram-pool", RAM_POOL];
-        let appliance = Appliance::start_from(start.programs, name, &arguments, start.environment)?;
-        let (rest, address) = (appliance.rest().clone(), appliance.nvme());
-        Lab::on(Some(appliance), rest, address, "c".to_owned(), start.patience.unwrap_or(LIMIT))
+    /// When it does not end well, or a pool is not whole.
+    pub fn end(mut self) -> Result<()> {
+        self.bystander = None;
+        self.own.take().map_or(Ok(()), Appliance::stop)
     }
 
     /// Uses an appliance that runs already: its API (`http://…`) and its NVMe/TCP portal. What is made there stays.

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use holdfast_conformance::{Case, Lab, cases, run};
+use holdfast_conformance::{Case, Lab, Start, cases, run};
+use holdfast_e2e::Backing;
 
 /// Checks a Holdfast target against the NVMe specifications, clause by clause, over TCP.
 ///
@@ -19,6 +20,7 @@ use holdfast_conformance::{Case, Lab, cases, run};
 Examples:
   holdfast-conformance --list
   holdfast-conformance --filter 'transport.*' --filter fabrics.connect.cattr
+  holdfast-conformance --pool file
   holdfast-conformance --nvme 127.0.0.1:4420 --api http://127.0.0.1:8080 --json
 
 On an appliance that runs already the checks make volumes, subsystems and hosts whose names begin with `c` and this
@@ -37,6 +39,9 @@ struct Args {
     /// Its API
     #[arg(long, value_name = "URL", requires = "nvme")]
     api: Option<String>,
+    /// What the volumes of its own appliance lie in: `memory`, or a `file` below build/
+    #[arg(long, value_name = "KIND", default_value = "memory", conflicts_with = "nvme")]
+    pool: Backing,
     /// Print one JSON object instead of lines: every check with its clause, time and, where it failed, why
     #[arg(long)]
     json: bool,
@@ -68,13 +73,14 @@ fn perform(args: &Args) -> Result<bool> {
     }
     let mut lab = match (&args.api, &args.nvme) {
         (Some(api), Some(nvme)) => Lab::attach(api, nvme)?,
-        _ => Lab::start("conformance")?,
+        _ => Lab::start("conformance", Start { backing: Some(args.pool), ..Start::default() })?,
     };
     let report = run(&mut lab, chosen, |outcome| {
         if !args.json {
             println!("{outcome}");
         }
     });
+    lab.end()?;
     let failed = report.failures().count();
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);

@@ -1,20 +1,33 @@
-//! Every case on a real appliance, one test per chapter; a failing test names all its failing cases.
+//! Every case on a real appliance, whose volumes lie in memory and then in a file; one test per chapter and kind of pool. A
+//! failing test names all its failing cases.
 
 use anyhow::{Context as _, Result};
-use holdfast_conformance::{CHAPTERS, Lab, run};
+use holdfast_conformance::{CHAPTERS, Lab, Start, run};
+use holdfast_e2e::Backing;
 
-fn chapter(name: &str) -> Result<()> {
+fn chapter(name: &str, backing: Backing) -> Result<()> {
     let chapter = CHAPTERS.iter().find(|chapter| chapter.name == name).context("no such chapter")?;
-    let mut lab = Lab::start(&format!("conformance_{name}"))?;
-    run(&mut lab, chapter.cases(), |outcome| println!("{outcome}")).verdict()
+    let log = format!("conformance_{name}_{backing:?}").to_lowercase();
+    let mut lab = Lab::start(&log, Start { backing: Some(backing), ..Start::default() })?;
+    run(&mut lab, chapter.cases(), |outcome| println!("{outcome}")).verdict()?;
+    lab.end()
 }
 
 macro_rules! chapters {
     ($($test:ident: $name:literal;)*) => {
-        $(#[test]
-        fn $test() -> Result<()> {
-            chapter($name)
-        })*
+        mod in_memory {
+            $(#[test]
+            fn $test() -> super::Result<()> {
+                super::chapter($name, super::Backing::Memory)
+            })*
+        }
+
+        mod in_a_file {
+            $(#[test]
+            fn $test() -> super::Result<()> {
+                super::chapter($name, super::Backing::File)
+            })*
+        }
 
         #[test]
         fn every_chapter_has_a_test() {

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{self, Child, Command, ExitStatus, Stdio},
     sync::{
+        Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
         mpsc::{Receiver, channel},
     },
@@ -21,7 +22,8 @@ use tempfile::TempDir;
 
 use crate::{
     guest::Guest,
-    places,
+    places::{self, pool_folder},
+    pool::Backing,
     rest::{Rest, eventually},
 };
 
@@ -49,13 +51,35 @@ impl Plane {
     }
 }
 
+/// How an appliance is started.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Setup<'a> {
+    /// The folder that has its programs; those built beside this one when there is none.
+    pub programs: Option<&'a Path>,
+    /// More arguments for `holdfast up`.
+    pub arguments: &'a [&'a str],
+    /// Variables of its environment.
+    pub environment: &'a [(&'a str, &'a str)],
+    /// What its first pool lies in; the one that [`Backing::asked`] names when nothing is said.
+    pub backing: Option<Backing>,
+}
+
 /// A running appliance. Dropping it stops it; [`Appliance::stop`] also demands that it stops well.
 pub struct Appliance {
     up: Child,
     log: PathBuf,
     rest: Rest,
     nvme_port: u16,
+    home: Arc<Home>,
+}
+
+/// What outlives `holdfast up`.
+struct Home {
     state: TempDir,
+    backing: Backing,
+    /// Where pools in files lie.
+    pools: TempDir,
+    arguments: Vec<String>,
 }
 
 impl Appliance {
@@ -64,7 +88,7 @@ impl Appliance {
     /// # Errors
     /// When a program is not built, or no `ready` line comes.
     pub fn start(name: &str) -> Result<Appliance> {
-        Appliance::start_on(tempfile::tempdir()?, name, &[])
+        Appliance::start_as(name, Setup::default())
     }
 
     /// As [`Appliance::start`], with more arguments for `holdfast up`.
@@ -72,51 +96,59 @@ impl Appliance {
     /// # Errors
     /// As there.
     pub fn start_with(name: &str, arguments: &[&str]) -> Result<Appliance> {
-        Appliance::start_on(tempfile::tempdir()?, name, arguments)
+        Appliance::start_as(name, Setup { arguments, ..Setup::default() })
     }
 
-    /// As [`Appliance::start_with`], with the programs of `folder` (otherwise those built beside this one) and more variables
-    /// in their environment.
+    /// As [`Appliance::start`], set up otherwise.
     ///
     /// # Errors
     /// As there.
-    pub fn start_from(
-        folder: Option<&Path>,
-        name: &str,
-        arguments: &[&str],
-        environment: &[(&str, &str)],
-    ) -> Result<Appliance> {
-        let mut up = Command::new(places::program(folder, "holdfast")?);
-        up.envs(environment.iter().copied());
-        Appliance::spawn(up, tempfile::tempdir()?, name, arguments)
+    pub fn start_as(name: &str, setup: Setup) -> Result<Appliance> {
+        let mut up = Command::new(places::program(setup.programs, "holdfast")?);
+        up.envs(setup.environment.iter().copied());
+        let home = Home {
+            state: tempfile::tempdir()?,
+            backing: setup.backing.map_or_else(Backing::asked, Ok)?,
+            pools: pool_folder()?,
+            arguments: setup.arguments.iter().map(|&argument| argument.to_owned()).collect(),
+        };
+        let appliance = Appliance::spawn(up, Arc::new(home), name)?;
+        appliance.settle_pool()?;
+        Ok(appliance)
     }
 
-    /// Stops the appliance and starts another one on the same state folder. Memory pools do not survive that.
+    /// Stops the appliance and starts another one with the same arguments on the same state folder. Pools in files survive
+    /// that, memory pools do not.
     ///
     /// # Errors
     /// When it does not stop well, or no `ready` line comes.
     pub fn restart(self, name: &str) -> Result<Appliance> {
-        let mut old = self;
-        let state = std::mem::replace(&mut old.state, tempfile::tempdir()?);
-        old.stop()?;
-        Appliance::start_on(state, name, &[])
+        let home = Arc::clone(&self.home);
+        self.stop()?;
+        Appliance::spawn(Command::new(places::program(None, "holdfast")?), home, name)
     }
 
-    fn start_on(state: TempDir, name: &str, arguments: &[&str]) -> Result<Appliance> {
-        Appliance::spawn(Command::new(places::program(None, "holdfast")?), state, name, arguments)
+    /// Ends as much as its pools outlive, and starts that again: the target under a memory pool, and after it, where pools last,
+    /// the whole appliance.
+    ///
+    /// # Errors
+    /// As [`Appliance::kill`] and [`Appliance::restart`].
+    pub fn interrupt(self, name: &str) -> Result<Appliance> {
+        self.kill(Plane::Data)?;
+        if self.backing().lasts() { self.restart(name) } else { Ok(self) }
     }
 
-    fn spawn(mut up: Command, state: TempDir, name: &str, arguments: &[&str]) -> Result<Appliance> {
+    fn spawn(mut up: Command, home: Arc<Home>, name: &str) -> Result<Appliance> {
         let log = places::log_file(&format!("{name}.appliance"))?;
         let nvme_port = free_port()?;
         let mut up = up
             .arg("up")
             .arg("--state")
-            .arg(state.path().join("state"))
+            .arg(home.state.path().join("state"))
             .args(["--nvme", &format!("127.0.0.1:{nvme_port}")])
             .args(["--nvme-advertise", &format!("{}:{nvme_port}", Guest::GATEWAY)])
             .args(["--iscsi", "none", "--api", "127.0.0.1:0"])
-            .args(arguments)
+            .args(&home.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(OpenOptions::new().append(true).open(&log)?)
@@ -124,7 +156,7 @@ impl Appliance {
         let output = up.stdout.take().context("a piped stdout")?;
         let lines = lines_of(output, log.clone());
         // From here on the appliance is stopped whatever happens.
-        let mut appliance = Appliance { up, log, rest: Rest::new(""), nvme_port, state };
+        let mut appliance = Appliance { up, log, rest: Rest::new(""), nvme_port, home };
         let api = appliance.wait_ready(&lines)?;
         appliance.rest = Rest::new(&api);
         Ok(appliance)
@@ -142,7 +174,17 @@ impl Appliance {
 
     /// The `--state` folder.
     pub fn state_folder(&self) -> PathBuf {
-        self.state.path().join("state")
+        self.home.state.path().join("state")
+    }
+
+    /// What its pools lie in, as far as a test leaves that open.
+    pub fn backing(&self) -> Backing {
+        self.home.backing
+    }
+
+    /// Where its pools in files lie.
+    pub(crate) fn pools(&self) -> &Path {
+        self.home.pools.path()
     }
 
     /// What the appliance has logged so far.
@@ -196,13 +238,16 @@ impl Appliance {
         Ok(())
     }
 
-    /// Stops the appliance as an administrator does, with SIGTERM.
+    /// Stops the appliance as an administrator does, with SIGTERM, and has the pools in files checked that it leaves.
     ///
     /// # Errors
-    /// When it does not exit with 0 in time.
+    /// When it does not exit with 0 in time, or a pool is not whole.
     pub fn stop(mut self) -> Result<()> {
         let status = self.terminate().with_context(|| self.log_hint())?;
         ensure!(status.success(), "SIGTERM: {status}; {}", self.log_hint());
+        for file in fs::read_dir(self.pools())? {
+            self.cli(&["pool", "check", "--data", &file?.path().to_string_lossy()])?;
+        }
         Ok(())
     }
 

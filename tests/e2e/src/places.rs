@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
 
 /// A kernel series that `tests/e2e/prepare` makes ready to boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +81,17 @@ pub(crate) fn log_file(name: &str) -> Result<PathBuf> {
     let path = folder.join(name);
     fs::write(&path, "")?;
     Ok(path)
+}
+
+/// A new folder for files of pools: beside the build, on a file system that lasts. The system's own place for such folders may
+/// be in memory.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn pool_folder() -> Result<TempDir> {
+    let folder = root().join("build/e2e/pools");
+    fs::create_dir_all(&folder)?;
+    Ok(tempfile::tempdir_in(folder)?)
 }
 
 /// A program of this workspace: in `folder` if one is given, in `HOLDFAST_BIN_DIR` if that is set, otherwise where this

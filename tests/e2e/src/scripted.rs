@@ -1,10 +1,15 @@
 //! Scripted hosts (`holdfast-testkit`) on an appliance.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use holdfast_testkit::{ConnectOptions, Connection, Io, Options, Session};
 use serde_json::json;
 
-use crate::{Appliance, Share};
+use crate::{Appliance, Share, eventually};
+
+/// For a target that starts, on a busy machine.
+const TAKEN_LIMIT: Duration = Duration::from_secs(30);
 
 /// The NQN of the scripted host `name`.
 #[must_use]
@@ -36,6 +41,15 @@ impl Appliance {
     /// As [`Session::open`].
     pub fn session(&self, name: &str, share: &Share, options: Options) -> Result<Session> {
         Ok(Session::open(self.nvme(), &host_nqn(name), &share.nqn, options)?)
+    }
+
+    /// A session of the host `nqn`, as soon as the target takes one: it may be starting, or its pools may be.
+    ///
+    /// # Errors
+    /// The last refusal, when the time is over.
+    pub fn connect(&self, nqn: &str, share: &Share) -> Result<Session> {
+        let open = || Ok(Some(Session::open(self.nvme(), nqn, &share.nqn, Options::default())?));
+        eventually(TAKEN_LIMIT, "the target to take a session", open)
     }
 
     /// A TCP connection on which ICReq and ICResp have been exchanged.

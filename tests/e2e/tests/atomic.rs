@@ -1,5 +1,5 @@
 //! What is whole stays whole on two cores: fused pairs, writes of the longest atomic length, Copy between volumes that live
-//! apart; and blocks marked as uncorrectable outlive the target.
+//! apart; and blocks marked as uncorrectable last as others do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use holdfast_e2e::{Appliance, Plane, Share, eventually, host_nqn};
+use holdfast_e2e::{Appliance, Share, eventually, host_nqn};
 use holdfast_testkit::wire::{Sqe, opcode};
 use holdfast_testkit::{Command, Copy, Io, Options, Session, SourceRange};
 use serde_json::{Value, json};
@@ -25,8 +25,7 @@ const HEALED_LIMIT: Duration = Duration::from_secs(30);
 /// One subsystem with a volume on each of two cores, for any host.
 fn build(appliance: &Appliance) -> Result<Share> {
     let rest = appliance.rest();
-    let backing = json!({"kind": "memory", "size_bytes": 128 << 20});
-    rest.post("/pools", &json!({"name": "apart", "backing": backing}))?;
+    appliance.make_pool("apart", 128 << 20, 1.0)?;
     let subsystem = rest.post("/subsystems", &json!({"name": "atomic", "allow_any_host": true}))?;
     for (nsid, pool) in [(1, "ram"), (2, "apart")] {
         let name = format!("in-{pool}");
@@ -140,7 +139,7 @@ fn pairs_and_long_writes_are_whole_for_hosts_on_both_cores() -> Result<()> {
 }
 
 #[test]
-fn copies_reach_over_cores_and_marks_outlive_the_target() -> Result<()> {
+fn copies_reach_over_cores_and_marks_last_as_blocks_do() -> Result<()> {
     let appliance = Appliance::start_with("atomic_copy", &["--cores", "0,1", "--ram-pool", "128MiB"])?;
     let share = build(&appliance)?;
     let port = appliance.nvme_port();
@@ -169,7 +168,8 @@ fn copies_reach_over_cores_and_marks_outlive_the_target() -> Result<()> {
         ensure!(blocked.status().is(2, 0x81), "a Copy of a marked block ended with {}", blocked.status());
     }
     drop(host);
-    appliance.kill(Plane::Data)?;
+    let appliance = appliance.interrupt("atomic_copy")?;
+    let port = appliance.nvme_port();
     let mut host = eventually(HEALED_LIMIT, "a session with the next target", || {
         Ok(session(port, "copier", &share.nqn).ok())
     })?;

@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use holdfast_e2e::{Appliance, eventually};
+use holdfast_e2e::{Appliance, Share, eventually, host_nqn};
 use holdfast_testkit::pi::{PiFormat, Tags, flip_tuple_bit};
 use holdfast_testkit::wire::code;
-use holdfast_testkit::{Io, Options, Session};
+use holdfast_testkit::{Io, Session};
 use serde_json::{Value, json};
 
 const BLOCKS: usize = 32;
@@ -107,12 +107,8 @@ impl Cell {
     }
 }
 
-fn host_nqn(name: &str) -> String {
-    format!("nqn.2026-11.io.holdfast.test:{name}")
-}
-
 /// One subsystem with a volume for each type and block size; every host sees them with their tuples.
-fn build(appliance: &Appliance, hosts: &[&str]) -> Result<(Vec<Cell>, String)> {
+fn build(appliance: &Appliance, hosts: &[&str]) -> Result<(Vec<Cell>, Share)> {
     let rest = appliance.rest();
     let subsystem = rest.post("/subsystems", &json!({"name": "matrix"}))?;
     let nqn = subsystem.get("nqn").and_then(Value::as_str).context("an NQN")?.to_owned();
@@ -131,12 +127,7 @@ fn build(appliance: &Appliance, hosts: &[&str]) -> Result<(Vec<Cell>, String)> {
         rest.post("/hosts", &json!({"name": host, "nqn": host_nqn(host)}))?;
         rest.put(&format!("/subsystems/matrix/hosts/{host}"), &json!({"view": "pi"}))?;
     }
-    Ok((cells, nqn))
-}
-
-fn connect(appliance: &Appliance, host: &str, nqn: &str) -> Result<Session> {
-    let target = ("127.0.0.1", appliance.nvme_port());
-    Ok(Session::open(target, &host_nqn(host), nqn, Options::default())?)
+    Ok((cells, Share { name: "matrix".to_owned(), nqn, uuid: String::new() }))
 }
 
 /// Host B: writes and reads clean blocks on every volume until told to stop; returns how often.
@@ -186,12 +177,12 @@ fn the_same_holds_when_hosts_and_pool_are_on_different_cores() -> Result<()> {
 
 fn run_matrix(appliance: Appliance) -> Result<()> {
     let hosts = ["a-first", "a-middle", "a-last", "b"];
-    let (cells, nqn) = build(&appliance, &hosts)?;
+    let (cells, share) = build(&appliance, &hosts)?;
     let stop = Arc::new(AtomicBool::new(false));
-    let load = clean_load(connect(&appliance, "b", &nqn)?, cells.clone(), Arc::clone(&stop));
-    let mut reader = connect(&appliance, "b", &nqn)?;
+    let load = clean_load(appliance.connect(&host_nqn("b"), &share)?, cells.clone(), Arc::clone(&stop));
+    let mut reader = appliance.connect(&host_nqn("b"), &share)?;
     for (name, position) in POSITIONS {
-        let mut a = connect(&appliance, name, &nqn)?;
+        let mut a = appliance.connect(&host_nqn(name), &share)?;
         for cell in &cells {
             let good = cell.blocks(LBA, 1);
             a.io(1).write(cell.nsid, &cell.checked(LBA), &good)?.ok()?;
@@ -290,9 +281,9 @@ fn check_incident(incident: &Value, cell: &Cell, position: usize, flip: &Flip, s
 #[test]
 fn a_block_stored_unchecked_counts_for_its_reader_and_names_its_writer() -> Result<()> {
     let appliance = Appliance::start("blame_stored")?;
-    let (cells, nqn) = build(&appliance, &["a", "b"])?;
-    let mut a = connect(&appliance, "a", &nqn)?;
-    let mut b = connect(&appliance, "b", &nqn)?;
+    let (cells, share) = build(&appliance, &["a", "b"])?;
+    let mut a = appliance.connect(&host_nqn("a"), &share)?;
+    let mut b = appliance.connect(&host_nqn("b"), &share)?;
     for cell in &cells {
         for flip in cell.flips() {
             let bad = cell.flipped(15, flip, 3);
@@ -317,18 +308,52 @@ fn a_block_stored_unchecked_counts_for_its_reader_and_names_its_writer() -> Resu
         let row = rows.get(&cell.volume).context("a row")?;
         ensure!(errors_of(row) == 0, "the count is the reader's: {row}");
         for flip in cell.flips() {
-            let path = format!("/incidents?host=b&volume={}&tag={}", cell.volume, flip.tag);
-            let found = eventually(SEEN_LIMIT, &path, || {
-                Ok(Some(appliance.rest().items(&path)?).filter(|found| !found.is_empty()))
-            })?;
-            let [incident] = found.as_slice() else { anyhow::bail!("{path}: {found:?}") };
-            ensure!(incident.get("writer") == Some(&json!("a")), "{incident}");
-            ensure!(incident.get("operation") == Some(&json!("read")), "{incident}");
-            ensure!(incident.get("verdict") == Some(&json!("undetermined")), "{incident}");
-            ensure!(incident.get("lba") == Some(&json!(usize::try_from(LBA)? + 15)), "{incident}");
+            names_its_writer(&appliance, cell, flip)?;
         }
     }
     a.close()?;
+    b.close()?;
+    appliance.stop()
+}
+
+/// Demands one incident of reader B that names A as the writer of block 15, and accuses nobody.
+fn names_its_writer(appliance: &Appliance, cell: &Cell, flip: &Flip) -> Result<()> {
+    let path = format!("/incidents?host=b&volume={}&tag={}", cell.volume, flip.tag);
+    let found = eventually(SEEN_LIMIT, &path, || {
+        Ok(Some(appliance.rest().items(&path)?).filter(|found| !found.is_empty()))
+    })?;
+    let [incident] = found.as_slice() else { anyhow::bail!("{path}: {found:?}") };
+    ensure!(incident.get("writer") == Some(&json!("a")), "{incident}");
+    ensure!(incident.get("operation") == Some(&json!("read")), "{incident}");
+    ensure!(incident.get("verdict") == Some(&json!("undetermined")), "{incident}");
+    ensure!(incident.get("lba") == Some(&json!(usize::try_from(LBA)? + 15)), "{incident}");
+    Ok(())
+}
+
+#[test]
+fn who_wrote_a_block_is_known_for_as_long_as_the_block_is_there() -> Result<()> {
+    let appliance = Appliance::start("blame_lasting")?;
+    let (cells, share) = build(&appliance, &["a", "b"])?;
+    let mut a = appliance.connect(&host_nqn("a"), &share)?;
+    for (number, cell) in cells.iter().enumerate() {
+        let flip = cell.flips().nth(number % cell.flips().count()).context("a flip")?;
+        a.io(1).write(cell.nsid, &Io::at(u64::from(LBA), 32), &cell.flipped(15, flip, 3))?.ok()?;
+        a.io(1).write(cell.nsid, &cell.checked(LOAD_LBA), &cell.blocks(LOAD_LBA, 4))?.ok()?;
+        a.io(1).flush(cell.nsid)?.ok()?;
+    }
+    a.close()?;
+    let appliance = appliance.interrupt("blame_lasting")?;
+    let mut b = appliance.connect(&host_nqn("b"), &share)?;
+    for (number, cell) in cells.iter().enumerate() {
+        let flip = cell.flips().nth(number % cell.flips().count()).context("a flip")?;
+        let refused = b.io(1).read(cell.nsid, &cell.checked(LBA), cell.wire_len())?.status();
+        ensure!(refused.pair() == flip.status, "{}, {}: {refused}", cell.label(), flip.tag);
+        let stored = b.io(1).read(cell.nsid, &Io::at(u64::from(LBA), 32), cell.wire_len())?.ok()?;
+        ensure!(stored.data == cell.flipped(15, flip, 3), "{}: the tuple is as it came", cell.label());
+        let good = b.io(1).read(cell.nsid, &cell.checked(LOAD_LBA), cell.wire_len())?.ok()?;
+        ensure!(good.data == cell.blocks(LOAD_LBA, 4), "{}: good blocks changed", cell.label());
+        names_its_writer(&appliance, cell, flip)?;
+    }
     b.close()?;
     appliance.stop()
 }

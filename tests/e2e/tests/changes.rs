@@ -310,14 +310,13 @@ fn a_full_thin_pool_refuses_writes_and_keeps_what_it_has() -> Result<()> {
     let rest = appliance.rest();
     let other = appliance.share("other", 8, 4096)?;
     appliance.admit_scripted("other", &other, "plain", "any")?;
-    let pool =
-        json!({"name": "small", "backing": {"kind": "memory", "size_bytes": 8 << 20}, "overcommit": 4.0});
-    rest.post("/pools", &pool)?;
-    let made = rest.post("/volumes", &json!({"name": "thin", "pool": "small", "size_bytes": 32 << 20}))?;
+    let capacity = appliance.make_pool("small", 8 << 20, 4.0)?;
+    let promised = 4 * capacity;
+    let made = rest.post("/volumes", &json!({"name": "thin", "pool": "small", "size_bytes": promised}))?;
     let more = json!({"name": "more", "pool": "small", "size_bytes": 4096});
     ensure!(
         rest.exchange("POST", "/api/v1/volumes", &more.to_string())?.status == 507,
-        "32 of 32 MiB are promised"
+        "{promised} of {promised} bytes are promised"
     );
     let subsystem = rest.post("/subsystems", &json!({"name": "thin"}))?;
     rest.post("/subsystems/thin/namespaces", &json!({"volume": "thin"}))?;
@@ -327,31 +326,31 @@ fn a_full_thin_pool_refuses_writes_and_keeps_what_it_has() -> Result<()> {
     appliance.admit_scripted("host", &share, "plain", "any")?;
     let mut session = appliance.session("host", &share, Options::default())?;
     let io = session.io(1);
-    let block = vec![5; 1 << 20];
-    let mut stored = 0;
-    while stored < 32 {
-        let status = io.write(1, &Io::at(stored * 256, 256), &block)?.status();
+    let block = vec![5; 16 << 12];
+    let (mut stored, full) = (0, capacity >> 16);
+    while stored <= full {
+        let status = io.write(1, &Io::at(stored * 16, 16), &block)?.status();
         if !status.is_success() {
             ensure!(status.pair() == code::CAPACITY_EXCEEDED, "{status}");
             break;
         }
         stored += 1;
     }
-    ensure!(stored == 8, "{stored} MiB in a pool of 8 MiB");
+    ensure!(stored == full, "{stored} times 64 KiB in a pool of {capacity} bytes");
     for index in 0..stored {
-        let back = io.read(1, &Io::at(index * 256, 256), block.len())?.ok()?.data;
-        ensure!(back == block, "MiB {index}");
+        let back = io.read(1, &Io::at(index * 16, 16), block.len())?.ok()?.data;
+        ensure!(back == block, "blocks from {} on", index * 16);
     }
-    let beyond = io.read(1, &Io::at(stored * 256, 256), block.len())?.ok()?.data;
-    ensure!(beyond == vec![0; 1 << 20], "a refused write was stored in part");
+    let beyond = io.read(1, &Io::at(stored * 16, 16), block.len())?.ok()?.data;
+    ensure!(beyond == vec![0; 16 << 12], "a refused write was stored in part");
     // What has a place can be written again, and what is given back can be used elsewhere.
-    io.write(1, &Io::at(0, 256), &block)?.ok()?;
-    io.write_zeroes(1, &Io::at(0, 256).deallocate())?.ok()?;
-    io.write(1, &Io::at(31 * 256, 256), &block)?.ok()?;
+    io.write(1, &Io::at(0, 16), &block)?.ok()?;
+    io.write_zeroes(1, &Io::at(0, 16).deallocate())?.ok()?;
+    io.write(1, &Io::at(promised / 4096 - 16, 16), &block)?.ok()?;
     eventually(SEEN_LIMIT, "allocated_bytes", || {
         let pool = rest.get("/pools/small")?;
         let volume = rest.get("/volumes/thin")?;
-        let full = Some(&json!(8 << 20));
+        let full = Some(&json!(full << 16));
         Ok((pool.get("allocated_bytes") == full && volume.get("allocated_bytes") == full).then_some(()))
     })?;
     appliance.works_for("other", &other, 8)?;

@@ -145,6 +145,8 @@ fn hosts_that_die_leave_nothing_behind_while_sixty_four_others_work() -> Result<
     ensure!(memory.1 * 20 <= memory.0 * 21, "memory grew from {} to {} bytes", memory.0, memory.1);
     verify(&stage, &versions)?;
     stage.appliance.same_target(before)?;
+    let stage = Stage { appliance: stage.appliance.interrupt("churn_again")?, ..stage };
+    verify(&stage, &versions).context("after the target's end")?;
     let gone = || stage.expect_sessions(0).map(Some);
     eventually(SEEN_LIMIT, "the end of all sessions", gone)?;
     for host in stage.appliance.rest().items("/hosts")? {
@@ -273,7 +275,7 @@ fn end(connection: Connection, random: &mut Random) -> Result<()> {
 
 /// Another host reads all blocks: those of the living are their last version, those of the dead some version or none.
 fn verify(stage: &Stage, versions: &[u64]) -> Result<()> {
-    let mut session = stage.session("verifier", Options::default())?;
+    let mut session = stage.appliance.connect(&host_nqn("verifier"), &stage.share)?;
     for (host, version) in (0..).zip(versions) {
         ensure!(*version > 0, "host {host} has written nothing");
         for (_, lba, blocks) in places(host) {

@@ -48,7 +48,7 @@ fn everything_works(appliance: &Appliance, share: &Share) -> Result<()> {
     let before = appliance.process(Plane::Data)?;
     appliance.works_for("host", share, 0)?;
     let rest = appliance.rest();
-    rest.post("/pools", &json!({"name": "later", "backing": {"kind": "memory", "size_bytes": 64 << 20}}))?;
+    appliance.make_pool("later", 64 << 20, 1.0)?;
     rest.post("/volumes", &json!({"name": "v2", "pool": "later", "size_bytes": 16 << 20}))?;
     rest.delete("/volumes/v2")?;
     rest.delete("/pools/later")?;

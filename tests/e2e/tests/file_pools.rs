@@ -6,34 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use holdfast_e2e::{Answer, Appliance, HostIdentity, Plane, Share, View, eventually};
-use holdfast_testkit::pi::{PiFormat, Tags};
-use holdfast_testkit::{Io, Options, Session};
+use holdfast_e2e::{Answer, Appliance, HostIdentity, Plane, Share, View, eventually, pool_folder, sample};
+use holdfast_testkit::Io;
 use serde_json::{Value, json};
 
-const BLOCK_BYTES: usize = 4096;
-const WIRE_BYTES: usize = BLOCK_BYTES + 8;
-const BLOCKS: u32 = 16;
 const MIB: u64 = 1 << 20;
 const LIMIT: Duration = Duration::from_secs(30);
-
-fn wire(seed: u8) -> Vec<u8> {
-    PiFormat::default().protect(&[seed; BLOCK_BYTES * 16], BLOCK_BYTES, Tags::counting(0))
-}
-
-fn checked() -> Io {
-    Io::at(0, BLOCKS).check_guard().check_ref().ref_tag(0)
-}
-
-fn connect(appliance: &Appliance, host: &HostIdentity, share: &Share) -> Result<Session> {
-    let target = ("127.0.0.1", appliance.nvme_port());
-    let open = || Ok(Some(Session::open(target, &host.nqn, &share.nqn, Options::default())?));
-    eventually(LIMIT, "the target to take a session", open)
-}
-
-fn read(session: &mut Session) -> Result<Vec<u8>> {
-    Ok(session.io(1).read(1, &checked(), WIRE_BYTES * 16)?.ok()?.data)
-}
 
 fn file(name: &str, path: &Path, size_bytes: u64) -> Value {
     json!({"name": name, "backing": {"kind": "file", "path": path, "size_bytes": size_bytes}})
@@ -56,8 +34,8 @@ fn furnish(appliance: &Appliance, folder: &Path, host: &HostIdentity) -> Result<
     appliance.rest().post("/pools", &file("p", &folder.join("pool"), 64 * MIB))?;
     let share = appliance.share_of("p", "v", 8, 4096)?;
     appliance.admit("writer", host, &share, View::Pi)?;
-    let mut session = connect(appliance, host, &share)?;
-    session.io(1).write(1, &checked(), &wire(7))?.ok()?;
+    let mut session = appliance.connect(&host.nqn, &share)?;
+    sample::write(&mut session, 7)?;
     session.io(1).flush(1)?.ok()?;
     session.close()?;
     Ok(share)
@@ -65,7 +43,7 @@ fn furnish(appliance: &Appliance, folder: &Path, host: &HostIdentity) -> Result<
 
 #[test]
 fn blocks_and_tuples_of_a_file_outlive_the_target_and_the_whole_appliance() -> Result<()> {
-    let folder = tempfile::tempdir()?;
+    let folder = pool_folder()?;
     let mut appliance = Appliance::start("file_outlives")?;
     let host = HostIdentity::numbered(41);
     let share = furnish(&appliance, folder.path(), &host)?;
@@ -76,8 +54,8 @@ fn blocks_and_tuples_of_a_file_outlive_the_target_and_the_whole_appliance() -> R
         } else {
             appliance = appliance.restart("file_outlives")?;
         }
-        let mut session = connect(&appliance, &host, &share)?;
-        ensure!(read(&mut session)? == wire(7), "the blocks changed in round {round}");
+        let mut session = appliance.connect(&host.nqn, &share)?;
+        sample::expect(&mut session, 7).with_context(|| format!("round {round}"))?;
         session.close()?;
     }
     let after = appliance.rest().get("/volumes/v")?;
@@ -94,7 +72,7 @@ fn blocks_and_tuples_of_a_file_outlive_the_target_and_the_whole_appliance() -> R
 
 #[test]
 fn an_exported_pool_goes_to_another_appliance_with_all_identifiers() -> Result<()> {
-    let folder = tempfile::tempdir()?;
+    let folder = pool_folder()?;
     let path = folder.path().join("pool");
     let (here, there) = (Appliance::start("export_here")?, Appliance::start("export_there")?);
     let host = HostIdentity::numbered(42);
@@ -129,8 +107,8 @@ fn an_exported_pool_goes_to_another_appliance_with_all_identifiers() -> Result<(
         uuid: text(&volume, "uuid")?.to_owned(),
     };
     there.admit("reader", &host, &share, View::Pi)?;
-    let mut session = connect(&there, &host, &share)?;
-    ensure!(read(&mut session)? == wire(7), "the blocks changed on the way");
+    let mut session = there.connect(&host.nqn, &share)?;
+    sample::expect(&mut session, 7).context("the blocks changed on the way")?;
     session.close()?;
 
     // A copy has the identifiers of what it was copied from.
@@ -159,7 +137,7 @@ fn refused(appliance: &Appliance, what: &str, body: &Value, status: u16, pointer
 
 #[test]
 fn places_where_no_pool_can_be_are_refused_with_the_field() -> Result<()> {
-    let folder = tempfile::tempdir()?;
+    let folder = pool_folder()?;
     let at = |name: &str| folder.path().join(name);
     let appliance = Appliance::start("file_places")?;
     appliance.rest().post("/pools", &file("p", &at("pool"), 8 * MIB))?;
@@ -203,7 +181,7 @@ fn places_where_no_pool_can_be_are_refused_with_the_field() -> Result<()> {
 
 #[test]
 fn a_pool_that_is_not_there_fails_alone_and_serves_again_when_it_is_back() -> Result<()> {
-    let folder = tempfile::tempdir()?;
+    let folder = pool_folder()?;
     let (path, away) = (folder.path().join("pool"), folder.path().join("away"));
     let appliance = Appliance::start("file_away")?;
     let host = HostIdentity::numbered(43);
@@ -217,13 +195,13 @@ fn a_pool_that_is_not_there_fails_alone_and_serves_again_when_it_is_back() -> Re
     ensure!(text(&pool, "reason")?.contains("cannot be found"), "{pool}");
     ensure!(!path.exists(), "nothing was made in its place");
 
-    let mut lost = connect(&appliance, &host, &share)?;
-    let status = lost.io(1).read(1, &checked(), WIRE_BYTES * 16)?.status();
+    let mut lost = appliance.connect(&host.nqn, &share)?;
+    let status = lost.io(1).read(1, &sample::checked(), sample::WIRE_BYTES * 16)?.status();
     ensure!(status.is(0, 0x82), "Namespace Not Ready, not {status}");
     lost.close()?;
-    let mut served = connect(&appliance, &host, &other)?;
-    served.io(1).write(1, &checked(), &wire(9))?.ok()?;
-    ensure!(read(&mut served)? == wire(9));
+    let mut served = appliance.connect(&host.nqn, &other)?;
+    sample::write(&mut served, 9)?;
+    sample::expect(&mut served, 9)?;
     served.close()?;
     let refused = appliance.rest().exchange(
         "POST",
@@ -234,17 +212,17 @@ fn a_pool_that_is_not_there_fails_alone_and_serves_again_when_it_is_back() -> Re
 
     fs::rename(&away, &path)?;
     appliance.kill(Plane::Data)?;
-    let mut back = connect(&appliance, &host, &share)?;
+    let mut back = appliance.connect(&host.nqn, &share)?;
     let look = || Ok((appliance.rest().get("/pools/p")?.get("health") == Some(&json!("ok"))).then_some(()));
     eventually(LIMIT, "the pool to serve again", look)?;
-    ensure!(read(&mut back)? == wire(7), "the blocks changed while they were away");
+    sample::expect(&mut back, 7).context("the blocks changed while they were away")?;
     back.close()?;
     appliance.stop()
 }
 
 #[test]
 fn a_filling_pool_passes_its_thresholds() -> Result<()> {
-    let folder = tempfile::tempdir()?;
+    let folder = pool_folder()?;
     let appliance = Appliance::start("file_fills")?;
     appliance.rest().post("/pools", &file("p", &folder.path().join("pool"), 16 * MIB))?;
     let pool = appliance.rest().get("/pools/p")?;
@@ -252,14 +230,14 @@ fn a_filling_pool_passes_its_thresholds() -> Result<()> {
     let share = appliance.share_of("p", "v", capacity >> 20, 4096)?;
     let host = HostIdentity::numbered(44);
     appliance.admit("writer", &host, &share, View::Plain)?;
-    let mut session = connect(&appliance, &host, &share)?;
+    let mut session = appliance.connect(&host.nqn, &share)?;
     let mut lba = 0;
     for percent in [80, 90] {
         while (lba + 16) * 4096 * 100 < (percent + 1) * capacity {
-            session.io(1).write(1, &Io::at(lba, 16), &vec![5; 16 * BLOCK_BYTES])?.ok()?;
+            session.io(1).write(1, &Io::at(lba, 16), &vec![5; 16 * sample::BLOCK_BYTES])?.ok()?;
             lba += 16;
         }
-        session.io(1).write(1, &Io::at(lba, 16), &vec![5; 16 * BLOCK_BYTES])?.ok()?;
+        session.io(1).write(1, &Io::at(lba, 16), &vec![5; 16 * sample::BLOCK_BYTES])?.ok()?;
         lba += 16;
         let told = || {
             Ok((appliance.rest().get("/pools/p")?.get("threshold_percent") == Some(&json!(percent)))
@@ -273,7 +251,7 @@ fn a_filling_pool_passes_its_thresholds() -> Result<()> {
 
 #[test]
 fn a_pool_that_is_made_under_a_kill_is_whole_or_not_there() -> Result<()> {
-    let folder = tempfile::tempdir()?;
+    let folder = pool_folder()?;
     let appliance = Appliance::start("file_killed")?;
     for (round, plane) in [Plane::Data, Plane::Control, Plane::Data].into_iter().enumerate() {
         let path = folder.path().join(format!("pool{round}"));
@@ -304,16 +282,18 @@ fn a_pool_that_is_made_under_a_kill_is_whole_or_not_there() -> Result<()> {
 
 #[test]
 fn maps_beyond_their_memory_are_refused_clearly() -> Result<()> {
-    let folder = tempfile::tempdir()?;
+    let folder = pool_folder()?;
     let appliance = Appliance::start_with("file_maps", &["--map-memory", "32KiB"])?;
     appliance.rest().post("/pools", &file("p", &folder.path().join("pool"), 64 * MIB))?;
     let share = appliance.share_of("p", "v", 48, 4096)?;
     let host = HostIdentity::numbered(46);
     appliance.admit("writer", &host, &share, View::Plain)?;
-    let mut session = connect(&appliance, &host, &share)?;
+    let mut session = appliance.connect(&host.nqn, &share)?;
     // Each block lies under a page of the map of its own.
     let mut write = |number: u64| {
-        Ok::<_, anyhow::Error>(session.io(1).write(1, &Io::at(number * 1000, 1), &[6; BLOCK_BYTES])?.status())
+        Ok::<_, anyhow::Error>(
+            session.io(1).write(1, &Io::at(number * 1000, 1), &[6; sample::BLOCK_BYTES])?.status(),
+        )
     };
     ensure!(write(0)?.is_success(), "the first page has room");
     let refused =
@@ -335,7 +315,7 @@ fn maps_beyond_their_memory_are_refused_clearly() -> Result<()> {
 
 #[test]
 fn drills_end_in_the_verdicts_that_they_deserve() -> Result<()> {
-    let folder = tempfile::tempdir()?;
+    let folder = pool_folder()?;
     let appliance = Appliance::start_with("file_drills", &["--enable-drills"])?;
     let host = HostIdentity::numbered(45);
     let share = furnish(&appliance, folder.path(), &host)?;
@@ -344,17 +324,17 @@ fn drills_end_in_the_verdicts_that_they_deserve() -> Result<()> {
     };
     let state = |drill: &Value| text(drill, "state").map(str::to_owned);
     ensure!(state(&drill(3, "media", 77)?)? == "done");
-    ensure!(state(&drill(9, "media", 8 * BLOCK_BYTES + 5)?)? == "done");
+    ensure!(state(&drill(9, "media", 8 * sample::BLOCK_BYTES + 5)?)? == "done");
     let armed = drill(5, "target-memory", 0)?;
     ensure!(state(&armed)? == "armed");
-    let mut session = connect(&appliance, &host, &share)?;
+    let mut session = appliance.connect(&host.nqn, &share)?;
     let one = |lba: u32| Io::at(lba.into(), 1).check_guard().check_ref().ref_tag(lba);
     for lba in [3_u32, 9] {
-        let status = session.io(1).read(1, &one(lba), WIRE_BYTES)?.status();
+        let status = session.io(1).read(1, &one(lba), sample::WIRE_BYTES)?.status();
         ensure!(status.is(2, 0x81), "block {lba}: {status}");
     }
-    session.io(1).write(1, &checked(), &wire(8))?.ok()?;
-    let status = session.io(1).read(1, &one(5), WIRE_BYTES)?.status();
+    sample::write(&mut session, 8)?;
+    let status = session.io(1).read(1, &one(5), sample::WIRE_BYTES)?.status();
     ensure!(status.is(2, 0x82), "{status}");
     session.close()?;
     let path = format!("/drills/{}", text(&armed, "id")?);

@@ -39,7 +39,7 @@ fn every_mutant_is_caught() -> Result<()> {
     let programs = build()?;
     let all: BTreeSet<&str> = mutants().flat_map(|mutant| mutant.caught_by.iter().copied()).collect();
     let catching = cases_named(all)?;
-    let mut lab = Lab::start_as("mutants_none", Start { programs: Some(&programs), ..Start::default() })?;
+    let mut lab = Lab::start("mutants_none", Start { programs: Some(&programs), ..Start::default() })?;
     run(&mut lab, catching, |_| ()).verdict().context("without a mutant")?;
     drop(lab);
     let queue = Mutex::new(mutants());
@@ -81,8 +81,9 @@ fn catch(mutant: &Mutant, programs: &Path) -> Result<()> {
         programs: Some(programs),
         environment: &[("HOLDFAST_MUTANT", mutant.name)],
         patience: Some(PATIENCE),
+        ..Start::default()
     };
-    let mut lab = Lab::start_as(&format!("mutant_{}", mutant.name), start)?;
+    let mut lab = Lab::start(&format!("mutant_{}", mutant.name), start)?;
     let report = run(&mut lab, cases_named(mutant.caught_by.iter().copied())?, |_| ());
     let passed: Vec<&str> = report
         .outcomes
