@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use holdfast_block::{Drill, Lba, PoolId};
 use holdfast_contract::{DrillOrder, DrillStage, ObjectFault, ObjectKind, ObservedDrill, Response};
 use holdfast_reactor::Backing;
+use holdfast_store::disk::format::SLOT_LEN;
 
 use super::{LiveVolume, Target};
 use crate::intent::{fault, volume_id};
@@ -126,10 +127,9 @@ fn check_range(live: &LiveVolume, order: &DrillOrder) -> Result<usize, (&'static
 
 /// Flips a bit of what lies at `offset` of a backing. The slot is read and written whole: direct I/O knows nothing smaller.
 fn flip(backing: &Backing, offset: u64, bit: usize) -> Result<(), String> {
-    const SLOT_LEN: u64 = 4096;
-    let start = offset - offset % SLOT_LEN;
+    let start = offset - offset % SLOT_LEN as u64;
     let at = usize::try_from(offset - start).unwrap_or(0) + bit / 8;
-    let mut slot = vec![0; usize::try_from(SLOT_LEN).unwrap_or(0)];
+    let mut slot = vec![0; SLOT_LEN];
     let mut flipped = || {
         backing.read_at(start, &mut slot)?;
         if let Some(byte) = slot.get_mut(at) {

@@ -6,7 +6,7 @@
 
 use holdfast_block::{BlockRecord, SlotRef};
 
-use super::format::SLOT_LEN;
+use super::format::{SECTORS_MAX, SLOT_LEN};
 use crate::PoolMemory;
 
 /// Number of a frame.
@@ -26,7 +26,7 @@ impl Frame {
 
     /// The reference to a block in it; `sector` is 0 for blocks of 4096 bytes.
     pub(super) fn block(self, sector: usize) -> SlotRef {
-        SlotRef::from_raw(u64::from(self.0) * SECTORS as u64 + sector as u64 + 1)
+        SlotRef::from_raw(u64::from(self.0) * SECTORS_MAX as u64 + sector as u64 + 1)
     }
 
     fn index(self) -> usize {
@@ -35,14 +35,11 @@ impl Frame {
     }
 }
 
-/// Blocks of 512 bytes in a frame.
-pub(super) const SECTORS: usize = 8;
-
 /// The frame and sector behind a reference.
 pub(super) fn place_of(slot: SlotRef) -> Option<(Frame, usize)> {
     let number = slot.raw().checked_sub(1)?;
-    let frame = u32::try_from(number / SECTORS as u64).ok()?;
-    Some((Frame(frame), usize::try_from(number % SECTORS as u64).ok()?))
+    let frame = u32::try_from(number / SECTORS_MAX as u64).ok()?;
+    Some((Frame(frame), usize::try_from(number % SECTORS_MAX as u64).ok()?))
 }
 
 /// The frames of a pool.
@@ -74,7 +71,7 @@ impl<A: PoolMemory> Arena<A> {
             free: frames,
             next: 0,
             lent: vec![0; frames],
-            records: vec![BlockRecord::hole(); frames * SECTORS],
+            records: vec![BlockRecord::hole(); frames * SECTORS_MAX],
         }
     }
 

@@ -10,12 +10,11 @@ use holdfast_block::HostId;
 
 use super::arena::Frame;
 use super::format::{
-    Features, Page, PageHeader, PageKind, PagePointer, SECOND_SUPERBLOCK, SLOT_LEN, Superblock, VOLUME_PAGES,
-    VOLUMES_PER_PAGE, WRITER_PAGES, WRITERS_PER_PAGE, page_checksum, set_directory_entry, set_volume,
-    set_writer,
+    Features, Page, PageHeader, PageKind, PagePointer, SLOT_LEN, Superblock, VOLUME_PAGES, VOLUMES_PER_PAGE,
+    WRITER_PAGES, WRITERS_PER_PAGE, page_checksum, set_directory_entry, set_volume, set_writer,
 };
+use super::gather::Gathered;
 use super::io::{DiskError, DiskOp, Part};
-use super::log::add_part;
 use super::pool::{DiskPool, Failure};
 use super::tokens::Errand;
 use crate::PoolMemory;
@@ -74,8 +73,8 @@ pub(super) struct Checkpoint {
     step: usize,
     /// Slots in a row that were taken for pages.
     run: super::space::Run,
-    /// Pages gathered into one write: their first slot, and where they are.
-    gathered: Option<(u64, u64, Vec<Part>)>,
+    /// Pages gathered into one write.
+    gathered: Option<Gathered>,
 }
 
 /// Both copies of each page of the tables, and of the directory.
@@ -203,25 +202,17 @@ impl<A: PoolMemory> DiskPool<A> {
         let run = &mut self.checkpoint.run;
         let slot = run.first;
         (run.first, run.len) = (run.first + 1, run.len - 1);
-        let part = Part { offset: frame.offset(), len: SLOT_LEN };
-        if let Some((first, slots, parts)) = &mut self.checkpoint.gathered
-            && *first + *slots == slot
-            && add_part(parts, part)
-        {
-            *slots += 1;
-        } else {
+        if !self.checkpoint.gathered.as_mut().is_some_and(|run| run.add(slot, frame)) {
             self.issue_pages();
-            let mut parts = self.log.spare_parts.pop().unwrap_or_default();
-            parts.push(part);
-            self.checkpoint.gathered = Some((slot, 1, parts));
+            let parts = self.log.spare_parts.pop().unwrap_or_default();
+            self.checkpoint.gathered = Some(Gathered::new(slot, frame, parts));
         }
         Some(PagePointer { slot, checksum: page_checksum(image) })
     }
 
     fn issue_pages(&mut self) {
-        if let Some((first, _, parts)) = self.checkpoint.gathered.take() {
-            let offset = first * SLOT_LEN as u64;
-            self.ops.push_back(DiskOp::Write { token: Errand::Page.token(), offset, parts });
+        if let Some(run) = self.checkpoint.gathered.take() {
+            self.ops.push_back(run.write(Errand::Page));
             self.checkpoint.left += 1;
         }
     }
@@ -354,10 +345,9 @@ impl<A: PoolMemory> DiskPool<A> {
         if let Some(page) = self.arena.frame_mut(frame) {
             superblock.encode(copy, page);
         }
-        let slot = if copy == 0 { 0 } else { SECOND_SUPERBLOCK };
-        let parts = vec![Part { offset: frame.offset(), len: SLOT_LEN }];
-        let token = Errand::Superblock.token();
-        self.ops.push_back(DiskOp::Write { token, offset: slot * SLOT_LEN as u64, parts });
+        let [first, second] = Superblock::SLOTS;
+        let slot = if copy == 0 { first } else { second };
+        self.ops.push_back(Gathered::new(slot, frame, Vec::new()).write(Errand::Superblock));
         self.checkpoint.left += 1;
         self.checkpoint.stage = Stage::Superblock(copy);
     }

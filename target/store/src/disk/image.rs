@@ -37,34 +37,27 @@ impl Image {
     }
 
     pub(super) fn set_block(&mut self, sector: usize, state: BlockState, writer: u16, tuple: &[u8]) {
-        let shape = self.shape;
-        if let Some(mut image) =
-            self.bytes.get_mut(..shape.image_len()).and_then(|bytes| CellMut::new(shape, bytes))
-        {
-            image.set_block(sector, state, writer, tuple);
-        }
+        self.get_mut().set_block(sector, state, writer, tuple);
     }
 
     /// The slot whose data it speaks of, and that data's CRC.
     pub(super) fn seal(&mut self, slot: u64, data_crc: u64, volume_id: u64, cell: u64) {
         let checksum = cell_checksum(data_crc, volume_id, cell, self.get());
-        let shape = self.shape;
-        if let Some(mut image) =
-            self.bytes.get_mut(..shape.image_len()).and_then(|bytes| CellMut::new(shape, bytes))
-        {
-            image.set_slot(slot);
-            image.set_checksum(checksum);
-        }
+        let mut image = self.get_mut();
+        image.set_slot(slot);
+        image.set_checksum(checksum);
     }
 
     /// Without data there is neither a slot nor a checksum.
     pub(super) fn unseal(&mut self) {
-        let shape = self.shape;
-        if let Some(mut image) =
-            self.bytes.get_mut(..shape.image_len()).and_then(|bytes| CellMut::new(shape, bytes))
-        {
-            image.set_slot(0);
-            image.set_checksum(0);
-        }
+        let mut image = self.get_mut();
+        image.set_slot(0);
+        image.set_checksum(0);
+    }
+
+    fn get_mut(&mut self) -> CellMut<'_> {
+        let bytes = self.bytes.get_mut(..self.shape.image_len());
+        let image = bytes.and_then(|bytes| CellMut::new(self.shape, bytes));
+        image.expect("an image has the length of its shape")
     }
 }

@@ -9,8 +9,9 @@ use std::collections::VecDeque;
 use holdfast_block::SlotRef;
 
 use super::arena::{Arena, Frame};
-use super::format::{JournalBuilder, JournalStamp, Layout, SLOT_LEN, WINDOW};
-use super::io::{DiskOp, PARTS_MAX, Part};
+use super::format::{JournalBuilder, JournalStamp, Layout, WINDOW};
+use super::gather::Gathered;
+use super::io::{DiskOp, Part};
 use super::room::Growth;
 use super::tokens::Errand;
 use crate::PoolMemory;
@@ -22,9 +23,6 @@ const BATCHES_EAGER: usize = 4;
 
 /// Lists of parts that are kept for reuse.
 const SPARE_PARTS_MAX: usize = 256;
-
-/// Longest single write: what devices take without splitting it.
-const WRITE_BYTES_MAX: usize = 1 << 20;
 
 /// What is due when a batch is complete.
 #[derive(Debug)]
@@ -62,17 +60,9 @@ pub(super) struct Batch {
 #[derive(Debug)]
 pub(super) struct OpenBatch {
     pub(super) batch: Batch,
-    writes: Vec<Run>,
+    writes: Vec<Gathered>,
     /// Writers that are stated in this block.
     pub(super) stated: Vec<u16>,
-}
-
-/// Frames that go to slots in a row.
-#[derive(Debug)]
-struct Run {
-    first: u64,
-    slots: u64,
-    parts: Vec<Part>,
 }
 
 /// The numbers of the log, and what is on its way.
@@ -84,7 +74,7 @@ pub(super) struct Log {
     spare: Vec<Batch>,
     /// Lists of parts for reuse.
     pub(super) spare_parts: Vec<Vec<Part>>,
-    spare_runs: Vec<Vec<Run>>,
+    spare_runs: Vec<Vec<Gathered>>,
     /// The next journal block's.
     pub(super) next_number: u64,
     /// All up to this one are complete and applied.
@@ -179,18 +169,10 @@ impl Log {
             debug_assert!(false, "data belongs to an open batch");
             return;
         };
-        let part = Part { offset: frame.offset(), len: SLOT_LEN };
-        if let Some(run) = open.writes.last_mut()
-            && run.first + run.slots == slot
-            && run.slots < (WRITE_BYTES_MAX / SLOT_LEN) as u64
-            && add_part(&mut run.parts, part)
-        {
-            run.slots += 1;
-            return;
+        if !open.writes.last_mut().is_some_and(|run| run.add(slot, frame)) {
+            let parts = self.spare_parts.pop().unwrap_or_default();
+            open.writes.push(Gathered::new(slot, frame, parts));
         }
-        let mut parts = self.spare_parts.pop().unwrap_or_default();
-        parts.push(part);
-        open.writes.push(Run { first: slot, slots: 1, parts });
     }
 
     /// Whether the open batch is to be issued now rather than to wait for more.
@@ -217,16 +199,11 @@ impl Log {
         }
         batch.continues = continues;
         batch.left = writes.len() + 1;
-        for Run { first, parts, .. } in writes.drain(..) {
-            let token = Errand::Data(batch.number).token();
-            ops.push_back(DiskOp::Write { token, offset: first * SLOT_LEN as u64, parts });
-        }
+        ops.extend(writes.drain(..).map(|run| run.write(Errand::Data(batch.number))));
         self.spare_runs.push(writes);
-        let mut parts = self.spare_parts.pop().unwrap_or_default();
-        parts.push(Part { offset: batch.frame.offset(), len: SLOT_LEN });
-        let place = self.layout.journal_slot(batch.number);
-        let token = Errand::Journal(batch.number).token();
-        ops.push_back(DiskOp::Write { token, offset: place * SLOT_LEN as u64, parts });
+        let parts = self.spare_parts.pop().unwrap_or_default();
+        let block = Gathered::new(self.layout.journal_slot(batch.number), batch.frame, parts);
+        ops.push_back(block.write(Errand::Journal(batch.number)));
         self.flying.push_back(batch);
     }
 
@@ -278,17 +255,4 @@ impl Log {
             self.spare_parts.push(parts);
         }
     }
-}
-
-/// Adds a part to a list, or makes the last one longer. `false` if the list is full.
-pub(super) fn add_part(parts: &mut Vec<Part>, part: Part) -> bool {
-    if let Some(last) = parts.last_mut().filter(|last| last.offset + last.len == part.offset) {
-        last.len += part.len;
-        return true;
-    }
-    if parts.len() >= PARTS_MAX {
-        return false;
-    }
-    parts.push(part);
-    true
 }

@@ -11,7 +11,7 @@
 //! | [`format`] | the bytes on the medium, as FORMAT.md describes them |
 //! | [`io`] | what is asked of a device, and what a device is to threads |
 //! | `pool` | what a pool consists of, and its turns |
-//! | `arena`, `lend` | memory for payloads under way, and whom it is lent |
+//! | `arena`, `lend`, `gather` | memory for payloads under way, whom it is lent, and what goes to the device of it at once |
 //! | `space`, `room`, `dead`, `zero` | free slots, how much there is for whom, when a slot may be used again, and zeroes ahead |
 //! | `tree` | the maps in memory |
 //! | `write`, `partial`, `trim`, `volumes` | changes, and how they get into the log |
@@ -27,6 +27,7 @@ mod dead;
 mod drill;
 mod flush;
 pub mod format;
+mod gather;
 mod image;
 pub mod io;
 mod lend;

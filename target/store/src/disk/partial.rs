@@ -10,11 +10,11 @@ use std::ops::Range;
 
 use holdfast_block::{SlotRef, StoreError};
 
-use super::arena::{Frame, SECTORS, place_of};
-use super::format::{BlockState, CellShape, SLOT_LEN, cell_checksum, checksum_of};
+use super::arena::{Frame, place_of};
+use super::format::{BlockState, CellShape, SECTORS_MAX, SLOT_LEN};
+use super::gather::Gathered;
 use super::image::Image;
-use super::io::{DiskError, DiskOp, Part};
-use super::log::add_part;
+use super::io::DiskError;
 use super::pool::DiskPool;
 use super::tokens::Errand;
 use super::write::{Step, state_of, tuple_of};
@@ -22,7 +22,7 @@ use crate::PoolMemory;
 use crate::memory::VolumeIndex;
 
 /// Bytes of a small block.
-const SECTOR_LEN: usize = SLOT_LEN / SECTORS;
+const SECTOR_LEN: usize = SLOT_LEN / SECTORS_MAX;
 
 /// Small cells that are on their way, and old contents that changes wait for.
 #[derive(Debug, Default)]
@@ -86,11 +86,11 @@ impl Sectors {
     pub(super) fn first_of(lba: u64, blocks: usize) -> Sectors {
         let (cell, first) = CellShape::Small.cell_of(lba);
         let first = usize::try_from(first).unwrap_or(0);
-        Sectors { cell, first, count: blocks.min(SECTORS - first) }
+        Sectors { cell, first, count: blocks.min(SECTORS_MAX - first) }
     }
 
     fn is_whole(&self) -> bool {
-        self.count == SECTORS
+        self.count == SECTORS_MAX
     }
 
     fn contains(&self, sector: usize) -> bool {
@@ -157,7 +157,7 @@ impl<A: PoolMemory> DiskPool<A> {
     ) -> Result<(), Step> {
         let has_data = image.get().has_data();
         let slot = if has_data { self.take_slots(1).map(|run| run.first).ok_or(Step::Wait)? } else { 0 };
-        let writers: [u16; SECTORS] = std::array::from_fn(|sector| image.get().writer(sector));
+        let writers: [u16; SECTORS_MAX] = std::array::from_fn(|sector| image.get().writer(sector));
         if !self.open_for(volume, cell, CellShape::Small, &writers, continues) {
             if has_data {
                 self.space.give_back(slot);
@@ -189,7 +189,7 @@ impl<A: PoolMemory> DiskPool<A> {
             return Ok(fresh);
         }
         let (base, from, damaged) = self.base_of(volume, sectors.cell)?;
-        let left = (0..SECTORS).filter(|sector| !sectors.contains(*sector));
+        let left = (0..SECTORS_MAX).filter(|sector| !sectors.contains(*sector));
         for sector in left {
             let (old, state) = (base.get(), base.get().state(sector));
             if state.has_data() && damaged {
@@ -285,10 +285,8 @@ impl<A: PoolMemory> DiskPool<A> {
         let read = self.read_numbers.begin();
         let base = Base { image, frame, state: BaseState::OnItsWay, read, wanted: true };
         self.partials.bases.insert((volume, cell), base);
-        let mut parts = self.log.spare_parts.pop().unwrap_or_default();
-        add_part(&mut parts, Part { offset: frame.offset(), len: SLOT_LEN });
-        let token = Errand::Base(fetch).token();
-        self.ops.push_back(DiskOp::Read { token, offset: slot * SLOT_LEN as u64, parts });
+        let parts = self.log.spare_parts.pop().unwrap_or_default();
+        self.ops.push_back(Gathered::new(slot, frame, parts).read(Errand::Base(fetch)));
     }
 
     /// Old contents have come.
@@ -298,9 +296,7 @@ impl<A: PoolMemory> DiskPool<A> {
         let id = self.volumes.get(volume).map_or(0, |found| found.spec.id.get());
         let Some(base) = self.partials.bases.get_mut(&key) else { return };
         self.read_numbers.end(base.read);
-        let image = base.image.get();
-        let data_crc = checksum_of(self.arena.frame(base.frame));
-        let good = cell_checksum(data_crc, id, cell, image) == image.checksum();
+        let good = base.image.get().holds(self.arena.frame(base.frame), id, cell);
         base.state = match result {
             Err(_) => BaseState::Failed,
             Ok(()) if good => BaseState::Good,

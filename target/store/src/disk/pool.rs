@@ -12,7 +12,7 @@ use super::arena::Arena;
 use super::checkpoint::Checkpoint;
 use super::dead::{DeadSlots, ReadNumbers};
 use super::flush::Flushes;
-use super::format::{Layout, Name};
+use super::format::{Layout, Name, journal_tag};
 use super::io::{DiskDone, DiskOp};
 use super::log::{End, Log, LogHead};
 use super::partial::Partials;
@@ -211,7 +211,7 @@ impl<A: PoolMemory> DiskPool<A> {
     }
 
     pub(super) fn log_head(&self) -> LogHead {
-        LogHead { pool_tag: pool_tag(&self.identity.uuid), generation: self.generation }
+        LogHead { pool_tag: journal_tag(&self.identity.uuid), generation: self.generation }
     }
 
     /// Slots whose successors are durable are free again.
@@ -258,10 +258,4 @@ impl<A: PoolMemory> DiskPool<A> {
     pub(super) fn has_failed(&self) -> bool {
         matches!(self.health, Health::Failed(_))
     }
-}
-
-/// What journal blocks carry of the pool's identity.
-pub(super) fn pool_tag(uuid: &[u8; 16]) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *uuid;
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }

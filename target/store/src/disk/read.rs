@@ -4,21 +4,17 @@
 use std::collections::VecDeque;
 
 use holdfast_block::{BlockRecord, Lba, Provenance, SlotRef, StoreError};
-use holdfast_pi::{GuardKind, guard_of};
 
 use super::arena::Frame;
-use super::format::{BlockState, CellRef, CellShape, SLOT_LEN, cell_checksum};
+use super::format::{BlockState, CellRef, CellShape};
+use super::gather::Gathered;
 use super::image::Image;
-use super::io::{DiskError, DiskOp, Part};
-use super::log::add_part;
+use super::io::{DiskError, Part};
 use super::pool::DiskPool;
 use super::tokens::Errand;
 use super::write::cells_of;
 use crate::PoolMemory;
 use crate::memory::VolumeIndex;
-
-/// Longest single read.
-const READ_BYTES_MAX: usize = 1 << 20;
 
 /// Part of the arena that reads may take: the rest is for payloads on their way in and for the pool itself.
 const READ_SHARE: usize = 2;
@@ -191,29 +187,18 @@ impl<A: PoolMemory> DiskPool<A> {
 
     /// Issues the reads of all cells, those of slots in a row together.
     fn fetch(&mut self, place: usize, fetch: &mut Fetch) {
-        let token = Errand::Read(place as u64).token();
-        let mut run: Option<(u64, u64, Vec<Part>)> = None;
+        let before = self.ops.len();
+        let mut run: Option<Gathered> = None;
         for Cell { frame, image, .. } in &fetch.cells {
-            let (slot, part) = (image.get().slot(), Part { offset: frame.offset(), len: SLOT_LEN });
-            if let Some((first, slots, parts)) = &mut run
-                && *first + *slots == slot
-                && *slots < (READ_BYTES_MAX / SLOT_LEN) as u64
-                && add_part(parts, part)
-            {
-                *slots += 1;
-                continue;
-            }
-            let mut parts = self.log.spare_parts.pop().unwrap_or_default();
-            parts.push(part);
-            if let Some((first, _, parts)) = run.replace((slot, 1, parts)) {
-                self.ops.push_back(DiskOp::Read { token, offset: first * SLOT_LEN as u64, parts });
-                fetch.left += 1;
+            let slot = image.get().slot();
+            if !run.as_mut().is_some_and(|run| run.add(slot, *frame)) {
+                let parts = self.log.spare_parts.pop().unwrap_or_default();
+                let full = run.replace(Gathered::new(slot, *frame, parts));
+                self.ops.extend(full.map(|run| run.read(Errand::Read(place as u64))));
             }
         }
-        if let Some((first, _, parts)) = run {
-            self.ops.push_back(DiskOp::Read { token, offset: first * SLOT_LEN as u64, parts });
-            fetch.left += 1;
-        }
+        self.ops.extend(run.map(|run| run.read(Errand::Read(place as u64))));
+        fetch.left += self.ops.len() - before;
     }
 
     /// A read of the device has ended.
@@ -238,8 +223,7 @@ impl<A: PoolMemory> DiskPool<A> {
     fn end_read(&mut self, place: usize, mut fetch: Fetch) {
         for Cell { cell, frame, image } in &fetch.cells {
             let image = image.get();
-            let data_crc = guard_of(GuardKind::Crc64, self.arena.frame(*frame));
-            let good = cell_checksum(data_crc, fetch.volume_id, *cell, image) == image.checksum();
+            let good = image.holds(self.arena.frame(*frame), fetch.volume_id, *cell);
             if !good && !holdfast_mutant::active("store-checksum-not-compared") {
                 let lba = (*cell * image.shape().blocks_per_cell()).max(fetch.lba);
                 note_error(&mut fetch.error, StoreError::Media(Lba(lba)));

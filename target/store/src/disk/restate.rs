@@ -3,8 +3,7 @@
 
 use holdfast_block::{SlotRef, StoreError};
 
-use super::arena::SECTORS;
-use super::format::CellShape;
+use super::format::{CellShape, SECTORS_MAX};
 use super::image::Image;
 use super::log::End;
 use super::pool::DiskPool;
@@ -61,8 +60,8 @@ impl<A: PoolMemory> DiskPool<A> {
             if let Some(found) = self.volumes.get(volume).filter(|found| found.is_on_record()) {
                 let shape = found.shape;
                 let image = Image::of(shape, self.tree.get(volume, cell));
-                let writers: [u16; SECTORS] = std::array::from_fn(|sector| image.get().writer(sector));
-                let blocks = if shape == CellShape::Large { 1 } else { SECTORS };
+                let writers: [u16; SECTORS_MAX] = std::array::from_fn(|sector| image.get().writer(sector));
+                let blocks = if shape == CellShape::Large { 1 } else { SECTORS_MAX };
                 let writers = writers.get(..blocks).unwrap_or_default();
                 if !self.open_for(volume, cell, shape, writers, self.restate.started) {
                     return false;
@@ -72,7 +71,7 @@ impl<A: PoolMemory> DiskPool<A> {
             }
             self.restate.cells.pop();
         }
-        if !self.log.open() {
+        if !self.open_batch() {
             return false;
         }
         let slots = std::mem::take(&mut self.restate.slots);

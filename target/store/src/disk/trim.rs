@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use holdfast_block::{SlotRef, StoreError};
 
-use super::arena::{Frame, SECTORS};
-use super::format::CellShape;
+use super::arena::Frame;
+use super::format::{CellShape, SECTORS_MAX};
 use super::log::End;
 use super::partial::Sectors;
 use super::pool::DiskPool;
@@ -100,7 +100,7 @@ impl<A: PoolMemory> DiskPool<A> {
             trim.lba = trim.lba.saturating_add(placed);
             trim.blocks = trim.blocks.saturating_sub(placed);
         }
-        if !self.open_for_record() {
+        if !self.open_batch() {
             return Step::Wait;
         }
         let (token, slots, frames) = (trim.token, std::mem::take(&mut trim.slots), trim.take_frames());
@@ -120,28 +120,19 @@ impl<A: PoolMemory> DiskPool<A> {
             self.place_trim_record(trim, cell, whole_end - cell)?;
             return Ok((whole_end - cell).saturating_mul(per_cell).min(trim.blocks));
         }
-        let blocks = usize::try_from(trim.blocks.min(SECTORS as u64)).unwrap_or(SECTORS);
+        let blocks = usize::try_from(trim.blocks.min(SECTORS_MAX as u64)).unwrap_or(SECTORS_MAX);
         let sectors = Sectors::first_of(trim.lba, blocks);
         self.trim_sectors(trim, &sectors)?;
         Ok(sectors.count as u64)
     }
 
     fn place_trim_record(&mut self, trim: &mut Trim, cell: u64, cells: u64) -> Result<(), Step> {
-        loop {
-            if !self.log.open() {
-                self.want_journal();
-                return Err(Step::Wait);
-            }
-            let Some(open) = &mut self.log.open else { return Err(Step::Wait) };
-            let Some(block) = self.arena.frame_mut(open.batch.frame) else { return Err(Step::Wait) };
-            if open.batch.builder.push_trim(block, trim.volume.as_u32(), cell, cells) {
-                let number = open.batch.number;
-                self.partials.trim(trim.volume, cell..cell.saturating_add(cells), number);
-                trim.started = true;
-                return Ok(());
-            }
-            self.close_batch(trim.started);
-        }
+        let volume = trim.volume.as_u32();
+        self.push_record(trim.started, |builder, block| builder.push_trim(block, volume, cell, cells))?;
+        let number = self.log.open.as_ref().map_or(0, |open| open.batch.number);
+        self.partials.trim(trim.volume, cell..cell.saturating_add(cells), number);
+        trim.started = true;
+        Ok(())
     }
 
     /// Empties some blocks of a cell in which others may stay.
@@ -165,13 +156,5 @@ impl<A: PoolMemory> DiskPool<A> {
                 Err(step)
             }
         }
-    }
-
-    fn open_for_record(&mut self) -> bool {
-        let open = self.log.open();
-        if !open {
-            self.want_journal();
-        }
-        open
     }
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use holdfast_block::{StoreError, VolumeId};
 
-use super::format::{CellShape, Name, PagePointer, VolumeEntry};
+use super::format::{CellShape, JournalBuilder, Name, Page, PagePointer, VolumeEntry};
 use super::log::End;
 use super::pool::DiskPool;
 use super::tree::Tree;
@@ -329,24 +329,16 @@ impl<A: PoolMemory> DiskPool<A> {
         &mut self,
         volume: VolumeIndex,
         change: u64,
-        push: impl Fn(&mut super::format::JournalBuilder, &mut super::format::Page) -> bool,
+        push: impl Fn(&mut JournalBuilder, &mut Page) -> bool,
     ) -> Step {
-        loop {
-            if !self.log.open() {
-                self.want_journal();
-                return Step::Wait;
-            }
-            let Some(open) = &mut self.log.open else { return Step::Wait };
-            let Some(block) = self.arena.frame_mut(open.batch.frame) else { return Step::Wait };
-            if push(&mut open.batch.builder, block) {
-                open.batch.ends.push(End::Change { change, volume });
-                // From here on: what was asked for before is in the log before.
-                if let Some(volume) = self.volumes.get_mut(volume) {
-                    volume.unsettled += 1;
-                }
-                return Step::Done;
-            }
-            self.close_batch(false);
+        if let Err(step) = self.push_record(false, push) {
+            return step;
         }
+        self.push_end(End::Change { change, volume });
+        // From here on: what was asked for before is in the log before.
+        if let Some(volume) = self.volumes.get_mut(volume) {
+            volume.unsettled += 1;
+        }
+        Step::Done
     }
 }

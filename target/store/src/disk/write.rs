@@ -9,7 +9,8 @@ use holdfast_block::{BlockRecord, Provenance, SlotRef, StoreError};
 
 use super::arena::{Frame, place_of};
 use super::format::{
-    BlockState, CellShape, RECORD_HEAD_LEN, Record, WRITER_RECORD_LEN, WRITER_UNKNOWN, checksum_of,
+    BlockState, CellShape, JournalBuilder, Page, RECORD_HEAD_LEN, Record, WRITER_RECORD_LEN, WRITER_UNKNOWN,
+    checksum_of,
 };
 use super::image::Image;
 use super::io::DiskError;
@@ -298,6 +299,35 @@ impl<A: PoolMemory> DiskPool<A> {
         if placed == 0 { Err(Step::Wait) } else { Ok(placed) }
     }
 
+    /// Sees to it that a batch is open. `false` while the log has no room, which is seen to.
+    pub(super) fn open_batch(&mut self) -> bool {
+        let open = self.log.open();
+        if !open {
+            self.want_journal();
+        }
+        open
+    }
+
+    /// Puts a record into the open batch, or into the next one. `continues` tells whether its operation has a part in the log
+    /// already.
+    pub(super) fn push_record(
+        &mut self,
+        continues: bool,
+        push: impl Fn(&mut JournalBuilder, &mut Page) -> bool,
+    ) -> Result<(), Step> {
+        loop {
+            if !self.open_batch() {
+                return Err(Step::Wait);
+            }
+            let Some(open) = &mut self.log.open else { return Err(Step::Wait) };
+            let Some(block) = self.arena.frame_mut(open.batch.frame) else { return Err(Step::Wait) };
+            if push(&mut open.batch.builder, block) {
+                return Ok(());
+            }
+            self.close_batch(continues);
+        }
+    }
+
     /// Sees to it that the open batch has room for a cell, and that it states the writers that the cell names.
     pub(super) fn open_for(
         &mut self,
@@ -308,8 +338,7 @@ impl<A: PoolMemory> DiskPool<A> {
         continues: bool,
     ) -> bool {
         loop {
-            if !self.log.open() {
-                self.want_journal();
+            if !self.open_batch() {
                 return false;
             }
             let Some(open) = &mut self.log.open else { return false };

@@ -3,9 +3,7 @@
 
 use holdfast_block::VolumeId;
 
-use super::super::format::{
-    CELL_IMAGE_LEN_MAX, CellRef, CellShape, SLOT_LEN, VolumeEntry, cell_checksum, checksum_of,
-};
+use super::super::format::{CELL_IMAGE_LEN_MAX, CellRef, CellShape, SLOT_LEN, VolumeEntry};
 use super::report::{Problem, Structure};
 use super::{Check, walk};
 
@@ -22,7 +20,7 @@ pub(super) fn is_right(check: &mut Check<'_>, volume: VolumeId, cell: u64, image
     }
     check.looked_at.cells_data += 1;
     let page = check.slot(image.slot());
-    page.is_ok_and(|page| cell_checksum(checksum_of(&page), volume.get(), cell, image) == image.checksum())
+    page.is_ok_and(|page| image.holds(&page, volume.get(), cell))
 }
 
 /// Cells of one volume whose data is to be read.
@@ -106,9 +104,7 @@ fn read_row(
         (Ok(()), _) => {
             let wrong = |(wanted, data): &(&Wanted, &[u8])| {
                 let image = wanted.image(volume.shape);
-                image.is_none_or(|image| {
-                    cell_checksum(checksum_of(data), volume.id.get(), wanted.cell, image) != image.checksum()
-                })
+                image.is_none_or(|image| !image.holds(data, volume.id.get(), wanted.cell))
             };
             for (wanted, _) in row.iter().zip(buffer.chunks_exact(SLOT_LEN)).filter(wrong) {
                 let what = "the data does not have its checksum".to_owned();

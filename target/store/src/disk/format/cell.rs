@@ -281,6 +281,11 @@ impl<'a> CellRef<'a> {
         }
     }
 
+    /// Whether `data`, a slot's, is what this cell of the volume must hold.
+    pub fn holds(self, data: &[u8], volume_id: u64, cell: u64) -> bool {
+        cell_checksum(checksum_of(data), volume_id, cell, self) == self.checksum()
+    }
+
     /// Whether every block is a hole: the states alone decide.
     #[inline]
     pub fn is_hole(self) -> bool {

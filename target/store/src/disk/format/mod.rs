@@ -42,7 +42,7 @@ pub use page::{
     WRITERS_PER_PAGE, directory_entry, image, image_mut, page_checksum, pointer, set_directory_entry,
     set_pointer, set_volume, set_writer, verify_page, volume, writer,
 };
-pub use superblock::{Features, POOL_MAGIC, Superblock, SuperblockError, VERSION};
+pub use superblock::{Features, POOL_MAGIC, Superblock, SuperblockError, VERSION, journal_tag};
 pub use volume_entry::{BLOCKS_MAX, EntryError, Name, VOLUME_ENTRY_LEN, VolumeEntry};
 
 use holdfast_pi::{GuardKind, guard_of};

@@ -123,10 +123,9 @@ impl Superblock {
     /// The slot of copy 0 and of copy 1.
     pub const SLOTS: [u64; 2] = [0, SECOND_SUPERBLOCK];
 
-    /// What the pool's journal blocks begin with: the first 8 bytes of its UUID.
+    /// What the pool's journal blocks begin with.
     pub fn journal_tag(&self) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.uuid;
-        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+        journal_tag(&self.uuid)
     }
 
     /// Writes copy 0 or 1.
@@ -187,6 +186,12 @@ impl Superblock {
         }
         wire.parse(features)
     }
+}
+
+/// What journal blocks carry of their pool's UUID: its first 8 bytes.
+pub fn journal_tag(uuid: &[u8; 16]) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *uuid;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

@@ -233,8 +233,7 @@ impl Found {
         let pages = take(PAGE_FRAMES);
         let zeroes = take(1).into_iter().next().unwrap_or_default();
         arena.zero(zeroes, 0, SLOT_LEN);
-        let mut log = Log::new(layout, next_number, batches);
-        log.start = next_number;
+        let log = Log::new(layout, next_number, batches);
         let room = Room::new(layout.data_slots(), (VOLUME_PAGES + WRITER_PAGES) as u64);
         DiskPool {
             identity: self.identity,

@@ -237,7 +237,8 @@ fn newest_superblock(device: &impl Device) -> Result<(Superblock, bool), OpenPoo
     if device.len() < (SECOND_SUPERBLOCK + 1) * SLOT_LEN as u64 {
         return Err(OpenPoolError::NotAPool);
     }
-    let mut copies = [(0, 0), (1, SECOND_SUPERBLOCK)].map(|(copy, slot)| {
+    let [first, second] = Superblock::SLOTS;
+    let mut copies = [(0, first), (1, second)].map(|(copy, slot)| {
         let mut page = [0; SLOT_LEN];
         match device.read_at(slot * SLOT_LEN as u64, &mut page) {
             Ok(()) => Superblock::decode(copy, &page).map_err(Ok),

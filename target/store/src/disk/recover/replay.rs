@@ -4,10 +4,8 @@ use super::found::{Found, volume_of};
 use super::{OpenPoolError, OpeningProgress, READ_SLOTS};
 use crate::disk::format::{
     CellRef, JournalBlock, JournalError, Layout, Record, SLOT_LEN, Superblock, VolumeEntry, WINDOW,
-    cell_checksum, checksum_of,
 };
 use crate::disk::io::{Device, DiskError};
-use crate::disk::pool::pool_tag;
 use crate::memory::VolumeIndex;
 
 impl Found {
@@ -18,7 +16,7 @@ impl Found {
         superblock: &Superblock,
         progress: &mut dyn FnMut(OpeningProgress),
     ) -> Result<bool, OpenPoolError> {
-        let journal = Journal { device, layout: self.layout, tag: pool_tag(&self.identity.uuid) };
+        let journal = Journal { device, layout: self.layout, tag: superblock.journal_tag() };
         let survey = journal.survey(superblock)?;
         if let Some(last) = survey.last {
             let mut blocks = 0;
@@ -121,7 +119,7 @@ fn holds(
     }
     let mut page = [0; SLOT_LEN];
     match device.read_at(image.slot() * SLOT_LEN as u64, &mut page) {
-        Ok(()) => Ok(cell_checksum(checksum_of(&page), volume_id, cell, image) == image.checksum()),
+        Ok(()) => Ok(image.holds(&page, volume_id, cell)),
         // It was not durable: what was before is as good.
         Err(DiskError::Io) => Ok(false),
         Err(error) => Err(OpenPoolError::Device(error)),
