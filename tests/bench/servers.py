@@ -70,10 +70,12 @@ class Bare(Server):
         ]
 
 
-class Holdfast(Server):
-    def __init__(self, args, work):
+class Appliance(Server):
+    """An appliance with default settings but for its memory pool, and `set_up` carried out on it."""
+
+    def __init__(self, args, work, ram_pool):
         command = [args.bin / "holdfast", "up", "--state", work / "state", "--cores", args.server_core]
-        command += ["--ram-pool", "4GiB", "--api", "127.0.0.1:0", "--nvme", "127.0.0.1:0", "--iscsi", "none"]
+        command += ["--ram-pool", ram_pool, "--api", "127.0.0.1:0", "--nvme", "127.0.0.1:0", "--iscsi", "none"]
         super().__init__(args.server_core, command, work / "up.log")
         self.args = args
         places = dict(word.split("=", 1) for word in self.ready)
@@ -90,9 +92,15 @@ class Holdfast(Server):
         request = urllib.request.Request(self.api + "/api/v1" + path, json.dumps(body).encode(), method=method)
         request.add_header("Content-Type", "application/json")
         try:
-            urllib.request.urlopen(request, timeout=60).close()
+            with urllib.request.urlopen(request, timeout=600) as answer:
+                return json.load(answer)
         except urllib.error.HTTPError as error:
             sys.exit(f"tests/bench/run: {method} {path}: {error.read().decode()}")
+
+
+class Holdfast(Appliance):
+    def __init__(self, args, work):
+        super().__init__(args, work, "4GiB")
 
     def set_up(self):
         for nsid, pi_type in [(1, 0), (2, 1)]:
