@@ -28,6 +28,7 @@ pub mod handover;
 mod io;
 mod mailbox;
 mod mapping;
+mod pace;
 mod reactor;
 mod receive;
 mod regions;

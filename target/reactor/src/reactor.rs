@@ -1,5 +1,6 @@
-//! The loop: completions, mail, deadlines, the service's turn, one enter; and between turns either a short spin or sleep. A reactor spins for some microseconds after its last activity, since a wake-up costs several times a
-//! small request's service time; then it sleeps in the ring until a completion, a message or the nearest deadline.
+//! The loop: completions, mail, deadlines, the service's turn, one enter; and between turns either a short spin or sleep. A
+//! reactor spins for some microseconds after its last activity; then it sleeps in the ring until a completion, a message or
+//! the nearest deadline.
 
 use std::cell::Cell;
 use std::io as std_io;
@@ -21,6 +22,7 @@ use crate::clock::{NS_PER_MS, monotonic_ns};
 use crate::file::{FileError, FileId};
 use crate::io::{Io, is_passing};
 use crate::mailbox::{Inboxes, MAIL_PER_TURN_MAX, MailSender};
+use crate::pace::Pace;
 use crate::send::SendBatch;
 use crate::socket::{CloseReason, Phase, SocketId};
 
@@ -175,7 +177,7 @@ impl<M: Send> Reactor<M> {
             listeners: Vec::new(),
             completions: Vec::with_capacity(COMPLETIONS_PER_TURN_MAX),
             wake_armed: false,
-            spin_ns: u64::from(config.spin_us).saturating_mul(1_000),
+            pace: Pace::new(u64::from(config.spin_us).saturating_mul(1_000)),
         };
         Ok(Reactor { core: ManuallyDrop::new(core), refusal, _thread: PhantomData })
     }
@@ -224,6 +226,7 @@ impl<M: Send> Reactor<M> {
         let mut active_ns = monotonic_ns();
         while service.keep_running() {
             core.io.read_clock();
+            core.pace.turn(core.io.now_ns());
             if core.turn(service) {
                 active_ns = core.io.now_ns();
                 service.turn(&mut core.io);
@@ -292,7 +295,7 @@ struct Core<M> {
     listeners: Vec<Listener>,
     completions: Vec<Completion>,
     wake_armed: bool,
-    spin_ns: u64,
+    pace: Pace,
 }
 
 impl<M> Core<M> {
@@ -454,7 +457,9 @@ impl<M> Core<M> {
         let retry_ms = self.listeners.iter().filter(|listener| !listener.armed).map(|l| l.retry_ms).min();
         let deadlines = [service.deadline_ms(), self.io.linger_deadline_ms(), retry_ms];
         let deadline_ns = deadlines.into_iter().flatten().min().map(|ms| ms.saturating_mul(NS_PER_MS));
-        let spin_until_ns = active_ns.saturating_add(self.spin_ns).min(deadline_ns.unwrap_or(u64::MAX));
+        let files = self.io.files.under_way();
+        let spin_ns = self.pace.spin_ns(files);
+        let spin_until_ns = active_ns.saturating_add(spin_ns).min(deadline_ns.unwrap_or(u64::MAX));
         let mut now_ns = self.io.now_ns();
         while now_ns < spin_until_ns {
             let news = !self.inboxes.all_empty() || self.io.files.has_news();
@@ -464,7 +469,8 @@ impl<M> Core<M> {
             std::hint::spin_loop();
             now_ns = monotonic_ns();
         }
-        Ok(match deadline_ns.map(|deadline_ns| deadline_ns.saturating_sub(monotonic_ns())) {
+        self.pace.sleep(files, now_ns);
+        Ok(match deadline_ns.map(|deadline_ns| deadline_ns.saturating_sub(now_ns)) {
             Some(0) => Wait::Never,
             Some(rest_ns) => Wait::AtMost(Duration::from_nanos(rest_ns)),
             None => Wait::Forever,

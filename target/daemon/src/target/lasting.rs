@@ -101,6 +101,7 @@ impl Target {
                 twice.spec.id
             )));
         }
+        self.pages.watch(&open.region);
         let id = pool_id(pool.id);
         let index = self.emptiest_core();
         let core = self.core(index).map_err(|gone| failed(gone.to_string()))?;

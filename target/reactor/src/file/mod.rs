@@ -21,7 +21,7 @@ use crate::reactor::Service;
 use crate::regions::RegionId;
 use request::{Request, Transfer};
 pub(crate) use request::{Step, Work};
-pub(crate) use table::FileTable;
+pub(crate) use table::{FileTable, UnderWay};
 
 /// Names a file of a reactor. It stays invalid for ever once the file is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

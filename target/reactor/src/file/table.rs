@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::request::{Request, Step, Transfer};
+use super::request::{Request, Step, Transfer, Work};
 use super::workers::{Job, Workers};
 use super::{FileError, FileId, FileRefusal};
 use crate::backend::{Operation, Token};
@@ -34,6 +34,19 @@ pub(super) enum Next {
     Step,
     /// The request is over.
     Over { user: u64, file: FileId, region: Option<RegionId>, result: Result<(), FileError> },
+}
+
+/// Requests of a reactor's files that are not over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UnderWay {
+    /// None.
+    Nothing,
+    /// Reads only.
+    Reads,
+    /// Writes, and perhaps reads.
+    Writes,
+    /// Syncs, and perhaps others.
+    Syncs,
 }
 
 struct OpenFile {
@@ -68,6 +81,10 @@ pub(crate) struct FileTable {
     /// Closing files that nothing is in flight of.
     finished: Vec<FileId>,
     open: usize,
+    /// Writes that are not over.
+    writes: usize,
+    /// Syncs that are not over.
+    syncs: usize,
     workers: Workers,
 }
 
@@ -80,12 +97,34 @@ impl FileTable {
             spare: Vec::new(),
             finished: Vec::new(),
             open: 0,
+            writes: 0,
+            syncs: 0,
             workers: Workers::new(wake),
         }
     }
 
     pub(crate) fn open_count(&self) -> usize {
         self.open
+    }
+
+    /// What requests of files are under way.
+    pub(crate) fn under_way(&self) -> UnderWay {
+        match (self.syncs, self.writes, self.requests.len() - self.free.len()) {
+            (0, 0, 0) => UnderWay::Nothing,
+            (0, 0, _) => UnderWay::Reads,
+            (0, _, _) => UnderWay::Writes,
+            _ => UnderWay::Syncs,
+        }
+    }
+
+    /// Notes that a request begins, or is over.
+    fn count(&mut self, work: Work, begins: bool) {
+        let count = match work {
+            Work::Read => return,
+            Work::Write => &mut self.writes,
+            Work::Sync => &mut self.syncs,
+        };
+        *count = if begins { *count + 1 } else { *count - 1 };
     }
 
     /// Whether threads have done something, or a file is closed, and the service does not know yet.
@@ -145,7 +184,7 @@ impl FileTable {
 
     /// Takes a request in. Its index if it can be started now; otherwise it waits.
     pub(super) fn take(&mut self, request: Request) -> Result<Option<u32>, FileRefusal> {
-        let id = request.file;
+        let (id, work) = (request.file, request.work);
         self.file(id).ok_or(FileRefusal::Gone)?;
         let index = match self.free.pop() {
             Some(index) => index,
@@ -159,6 +198,7 @@ impl FileTable {
         if let Some(slot) = place(&mut self.requests, index) {
             slot.request = Some(request);
         }
+        self.count(work, true);
         let file = self.file(id).ok_or(FileRefusal::Gone)?;
         if file.in_flight < IN_FLIGHT_PER_FILE_MAX {
             file.in_flight += 1;
@@ -211,9 +251,10 @@ impl FileTable {
         let Some(result) = slot.request.as_mut()?.note(result) else {
             return Some(Next::Step);
         };
-        let Request { user, file, region, transfer, .. } = slot.request.take()?;
+        let Request { user, file, region, transfer, work, .. } = slot.request.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(token.index);
+        self.count(work, false);
         if self.spare.len() < SPARE_TRANSFERS_MAX {
             self.spare.push(transfer);
         }

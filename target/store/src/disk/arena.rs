@@ -1,8 +1,11 @@
 //! Memory for payloads under way: frames of 4 KiB in one piece of memory that the reactor sends from and does disk I/O on.
 //!
 //! A frame holds one block of 4096 bytes, or eight of 512 that lie as in their cell. Frames are lent to commands by block
-//! ([`SlotRef`]s) and to the pool itself for journal blocks, map pages and old contents. They are handed out in
-//! rising order, so that what is written or read together mostly lies together.
+//! ([`SlotRef`]s) and to the pool itself for journal blocks, map pages and old contents.
+//!
+//! They are handed out large page by large page, in rising order within one, so that what is written or read together mostly
+//! lies together, for the device as well. The emptiest page is next, and of several the lowest: so the pages that are in use
+//! anyway are used again, while the processor has them at hand, and memory that was never needed is never touched.
 
 use holdfast_block::{BlockRecord, SlotRef};
 
@@ -42,6 +45,9 @@ pub(super) fn place_of(slot: SlotRef) -> Option<(Frame, usize)> {
     Some((Frame(frame), usize::try_from(number % SECTORS_MAX as u64).ok()?))
 }
 
+/// Words of the map of free frames that stand for a large page of 2 MiB.
+const PAGE_WORDS: usize = 8;
+
 /// The frames of a pool.
 #[derive(Debug)]
 pub(super) struct Arena<A> {
@@ -49,7 +55,11 @@ pub(super) struct Arena<A> {
     /// A set bit is a free frame.
     free_map: Vec<u64>,
     free: usize,
-    /// The word of `free_map` where the search goes on.
+    /// Free frames of each large page.
+    page_free: Vec<u16>,
+    /// The large page that frames are taken from.
+    page: usize,
+    /// The word of `free_map` where the search in it goes on.
     next: usize,
     /// How many blocks of each frame are lent.
     lent: Vec<u8>,
@@ -65,10 +75,14 @@ impl<A: PoolMemory> Arena<A> {
         if let Some(last) = free_map.last_mut().filter(|_| !frames.is_multiple_of(64)) {
             *last = (1 << (frames % 64)) - 1;
         }
+        let bits = |words: &[u64]| words.iter().map(|word| word.count_ones()).sum::<u32>();
+        let in_page = |words: &[u64]| u16::try_from(bits(words)).unwrap_or(0);
         Arena {
             memory,
+            page_free: free_map.chunks(PAGE_WORDS).map(in_page).collect(),
             free_map,
             free: frames,
+            page: 0,
             next: 0,
             lent: vec![0; frames],
             records: vec![BlockRecord::hole(); frames * SECTORS_MAX],
@@ -90,26 +104,41 @@ impl<A: PoolMemory> Arena<A> {
 
     /// A frame that nobody uses.
     pub(super) fn take(&mut self) -> Option<Frame> {
-        let words = self.free_map.len();
-        for at in (self.next..words).chain(0..self.next) {
-            let Some(word) = self.free_map.get_mut(at).filter(|word| **word != 0) else { continue };
-            let bit = word.trailing_zeros();
-            *word &= *word - 1;
-            self.free -= 1;
-            self.next = at;
-            return Some(Frame(u32::try_from(at * 64).unwrap_or(u32::MAX) + bit));
+        if let Some(frame) = self.take_from_page() {
+            return Some(frame);
         }
-        None
+        let emptiest = self.page_free.iter().enumerate().rev().max_by_key(|(_, free)| **free);
+        self.page = emptiest.filter(|(_, free)| **free > 0)?.0;
+        self.next = self.page * PAGE_WORDS;
+        self.take_from_page()
+    }
+
+    /// The next frame of the page that frames are taken from.
+    fn take_from_page(&mut self) -> Option<Frame> {
+        let end = self.free_map.len().min((self.page + 1) * PAGE_WORDS);
+        let words = self.free_map.get_mut(self.next..end)?;
+        let (at, word) = (self.next..).zip(words).find(|(_, word)| **word != 0)?;
+        let bit = word.trailing_zeros();
+        *word &= *word - 1;
+        self.next = at;
+        self.free -= 1;
+        if let Some(free) = self.page_free.get_mut(self.page) {
+            *free -= 1;
+        }
+        Some(Frame(u32::try_from(at * 64).unwrap_or(u32::MAX) + bit))
     }
 
     /// Takes a frame back.
     pub(super) fn give_back(&mut self, frame: Frame) {
-        let (word, bit) = (frame.index() / 64, frame.0 % 64);
-        let Some(word) = self.free_map.get_mut(word) else { return };
+        let (at, bit) = (frame.index() / 64, frame.0 % 64);
+        let Some(word) = self.free_map.get_mut(at) else { return };
         debug_assert!(*word & (1 << bit) == 0, "{frame:?} is given back twice");
         if *word & (1 << bit) == 0 {
             *word |= 1 << bit;
             self.free += 1;
+            if let Some(free) = self.page_free.get_mut(at / PAGE_WORDS) {
+                *free += 1;
+            }
         }
     }
 
@@ -227,6 +256,23 @@ mod tests {
         arena.give_back(Frame(5));
         arena.give_back(Frame(69));
         assert_eq!((arena.take(), arena.take(), arena.take()), (Some(Frame(69)), Some(Frame(5)), None));
+    }
+
+    #[test]
+    fn memory_that_was_in_use_is_used_again_before_any_other() {
+        let mut arena = Arena::new(vec![0_u8; 8 * 512 * SLOT_LEN]);
+        let mut held = std::collections::VecDeque::new();
+        let mut breaks = 0;
+        for _ in 0..10_000 {
+            let frame = arena.take().unwrap();
+            assert!(frame.0 < 3 * 512, "300 in use lie in one page and the ends of two, not in {frame:?}");
+            breaks += u32::from(held.back().is_some_and(|last: &Frame| last.0 + 1 != frame.0));
+            held.push_back(frame);
+            if held.len() > 300 {
+                arena.give_back(held.pop_front().unwrap());
+            }
+        }
+        assert!(breaks <= 10_000 / 256, "they lie together: {breaks} breaks");
     }
 
     #[test]

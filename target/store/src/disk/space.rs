@@ -139,6 +139,8 @@ pub(super) struct Space {
     /// Which of them have chunks: a bit for each.
     partial_mask: u64,
     empty: Ends,
+    /// Chunks in that list.
+    empty_chunks: u32,
     untried: Ends,
     /// The chunk that is being filled, and the next slot in it.
     open: u32,
@@ -160,6 +162,7 @@ impl Space {
             partial: [VACANT; PARTIAL_LISTS as usize],
             partial_mask: 0,
             empty: VACANT,
+            empty_chunks: 0,
             untried: VACANT,
             open: NONE,
             cursor: 0,
@@ -185,6 +188,12 @@ impl Space {
     /// Slots that can be handed out.
     pub(super) fn free(&self) -> u64 {
         self.free
+    }
+
+    /// Slots below the watermark that lie in chunks in which nothing is used.
+    pub(super) fn empty_below(&self) -> u64 {
+        let untouched = u64::from(self.beyond).saturating_sub(self.chunks.len() as u64);
+        (untouched + u64::from(self.empty_chunks)) * SLOTS_PER_CHUNK
     }
 
     /// Marks a slot as used. `false` if it is used already, or is none of these slots.
@@ -319,6 +328,8 @@ impl Space {
             return;
         }
         self.unlink(from, prev, next);
+        self.empty_chunks += u32::from(list == List::Empty);
+        self.empty_chunks -= u32::from(from == List::Empty);
         let last = self.ends_mut(list).map_or(NONE, |ends| {
             let last = std::mem::replace(&mut ends.tail, number);
             if last == NONE {
@@ -397,6 +408,8 @@ impl Space {
             assert_eq!(chunk.list == List::Beyond, in_a_list && number >= self.beyond, "chunk {number}");
         }
         assert_eq!(free, self.free);
+        let empty = self.chunks.iter().filter(|chunk| chunk.list == List::Empty).count();
+        assert_eq!(usize::try_from(self.empty_chunks).unwrap(), empty);
         used
     }
 }

@@ -9,7 +9,8 @@ use super::space::Run;
 use super::tokens::Errand;
 use crate::PoolMemory;
 
-/// Free slots that have been written before, below which more are made: 64 MiB.
+/// Free slots that have been written before, and that lie together, below which more are made: 64 MiB. Those that lie
+/// between used ones do not count: as long as there is room that was never used, nothing has to be written into gaps.
 const AHEAD: u64 = 16_384;
 
 /// Slots that are written at once.
@@ -48,9 +49,8 @@ impl<A: PoolMemory> DiskPool<A> {
     /// is in use, or comes into use, is never touched.
     pub(super) fn zero_ahead(&mut self) {
         let end = self.layout.slots();
-        let written = self.space.free().saturating_sub(end.saturating_sub(self.zeroes.through));
         let stopped = self.zeroes.stopped || self.checkpoint.is_closing() || self.has_failed();
-        if self.zeroes.under_way.is_some() || stopped || written >= AHEAD {
+        if self.zeroes.under_way.is_some() || stopped || self.space.empty_below() >= AHEAD {
             return;
         }
         while self.zeroes.through < end && !self.space.occupy(self.zeroes.through) {
