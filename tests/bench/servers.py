@@ -88,12 +88,13 @@ class Appliance(Server):
             self.stop()
             raise
 
-    def call(self, method, path, body):
-        request = urllib.request.Request(self.api + "/api/v1" + path, json.dumps(body).encode(), method=method)
+    def call(self, method, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.api + "/api/v1" + path, data, method=method)
         request.add_header("Content-Type", "application/json")
         try:
             with urllib.request.urlopen(request, timeout=600) as answer:
-                return json.load(answer)
+                return json.loads(answer.read() or "null")
         except urllib.error.HTTPError as error:
             sys.exit(f"tests/bench/run: {method} {path}: {error.read().decode()}")
 
