@@ -25,7 +25,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_contract::{
-    DesiredState, FaultCause, HostId, ObjectFault, PoolId, Request, Response, SubsystemId, VolumeId,
+    DesiredState, FaultCause, HostId, ObjectFault, ObjectKind, PoolId, Request, Response, SubsystemId,
+    VolumeId,
 };
 use tokio::sync::{Mutex, MutexGuard, Notify, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
@@ -235,8 +236,11 @@ impl App {
                 Ok(Response::Refused(faults)) => {
                     // A former run of this program may have applied more after this conversation began.
                     let sent = writer.revision;
+                    let of_state = faults.iter().any(|fault| fault.object == ObjectKind::State);
                     match self.target.observe().await {
-                        Ok(observed) if observed.revision >= sent && Instant::now() < deadline => {
+                        Ok(observed)
+                            if of_state && observed.revision >= sent && Instant::now() < deadline =>
+                        {
                             writer.revision = observed.revision;
                         }
                         _ => return Err(refusal(faults)),

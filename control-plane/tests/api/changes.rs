@@ -6,7 +6,7 @@ use axum::http::{Request, header};
 use holdfast_contract::{
     FaultCause, GuardSetting, ObjectFault, ObjectKind, PiSettings, PoolHealth, ViewSetting,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::plane::{Bench, PATIENCE, RAM_POOL_BYTES};
 use crate::scripted_target::OnApply;
@@ -102,6 +102,26 @@ async fn a_refused_change_leaves_nothing_behind() {
     bench.target.script().on_apply = OnApply::Apply;
     bench.plane.post("/api/v1/volumes", volume("v")).await;
     assert_eq!(bench.target.last().volumes.len(), 1);
+}
+
+/// A pool that fails while a volume in it grows: the target has taken up the state by then.
+#[tokio::test]
+async fn a_change_that_is_refused_half_way_is_answered_at_once_and_taken_back() {
+    let bench = Bench::new().await;
+    bench.plane.post("/api/v1/volumes", volume("v")).await;
+    bench.plane.in_sync().await;
+    let before = bench.target.script().applied.len();
+    let size_bytes = bench.target.last().volumes[0].size_bytes;
+    bench.target.script().on_apply = OnApply::RefuseHalfWay(fault(FaultCause::Invalid));
+    let larger = json!({"size_bytes": 2 * size_bytes});
+    let answer = bench.plane.call("PATCH", "/api/v1/volumes/v", Some(larger)).await;
+    assert_eq!(answer.status, 422, "{answer:?}");
+    let again = |_: &Value| bench.target.script().applied.len() == before + 2;
+    let kept = bench.plane.until("/api/v1/volumes/v", again).await;
+    assert_eq!(kept["size_bytes"], size_bytes);
+    let sizes: Vec<u64> =
+        bench.target.script().applied[before..].iter().map(|state| state.volumes[0].size_bytes).collect();
+    assert_eq!(sizes, [2 * size_bytes, size_bytes]);
 }
 
 #[tokio::test]

@@ -19,6 +19,8 @@ use tokio::sync::Notify;
 pub(crate) enum OnApply {
     Apply,
     Refuse(ObjectFault),
+    /// Applies, and refuses all the same; from then on it applies.
+    RefuseHalfWay(ObjectFault),
     /// Applies, and never answers.
     ApplyAndHang,
     /// Hangs up before applying.
@@ -154,6 +156,11 @@ impl Target {
             Request::Apply(state) => match script.on_apply.clone() {
                 OnApply::Apply => script.apply(*state),
                 OnApply::Refuse(fault) => Response::Refused(vec![fault]),
+                OnApply::RefuseHalfWay(fault) => {
+                    script.apply(*state);
+                    script.on_apply = OnApply::Apply;
+                    Response::Refused(vec![fault])
+                }
                 OnApply::ApplyAndHang => {
                     script.apply(*state);
                     return Answer::Hang;

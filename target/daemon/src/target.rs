@@ -191,6 +191,11 @@ impl Target {
                 made.volumes.push(wanted.info.id);
             }
         }
+        for wanted in intent.volumes.values() {
+            if self.is_to_grow(wanted) {
+                self.takes_changes(wanted)?;
+            }
+        }
         if self.applied.as_ref() != Some(&desired) {
             self.records.write_applied(&desired)?;
         }
@@ -260,6 +265,7 @@ impl Target {
             spec.nguid = Uuid::new_v4().into_bytes();
         }
         let (pool, name) = (wanted.pool, wanted.name.clone());
+        self.takes_changes(wanted)?;
         let core = self.home(pool)?;
         let made =
             self.core(core)?.call(move |shard, _| shard.stores().create_named_volume(pool, &spec, &name))?;
@@ -270,13 +276,18 @@ impl Target {
         Ok(())
     }
 
+    /// Whether a volume is smaller than wanted. It never shrinks: one that was grown under a state that its owner has lost keeps
+    /// its size, and says so.
+    fn is_to_grow(&self, wanted: &WantedVolume) -> bool {
+        let live = self.volumes.get(&wanted.info.id);
+        live.is_some_and(|live| live.info.block_count < wanted.info.block_count)
+    }
+
     fn grow_volume(&mut self, wanted: &WantedVolume) -> Result<(), Refusal> {
-        let Some(live) = self.volumes.get(&wanted.info.id) else { return Ok(()) };
-        let (pool, id, block_count) = (live.pool, wanted.info.id, wanted.info.block_count);
-        if live.info.block_count >= block_count {
-            // A volume never shrinks: one that was grown under a state that its owner has lost keeps its size, and says so.
+        if !self.is_to_grow(wanted) {
             return Ok(());
         }
+        let (pool, id, block_count) = (wanted.pool, wanted.info.id, wanted.info.block_count);
         let core = self.home(pool)?;
         let grown = self.core(core)?.call(move |shard, _| shard.stores().grow_volume(id, block_count))?;
         grown.map_err(|error| fault(ObjectKind::Volume, &wanted.name, error.to_string()))?;

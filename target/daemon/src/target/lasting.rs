@@ -137,6 +137,17 @@ impl Target {
         self.remove_leftovers(intent);
     }
 
+    /// Demands that a volume's pool can write down what becomes of the volume.
+    pub(super) fn takes_changes(&mut self, wanted: &WantedVolume) -> Result<(), Refusal> {
+        let pool = wanted.pool;
+        if !self.pools.get(&pool).is_some_and(|live| live.lasts) {
+            return Ok(());
+        }
+        let core = self.home(pool)?;
+        let (_, failure) = self.core(core)?.call(move |shard, _| shard.disk_state(pool, 0))?;
+        failure.map_or(Ok(()), |reason| Err(pool_failed(&wanted.name, &reason).into()))
+    }
+
     /// Waits until changes of the volumes of a pool that lasts are durable. They count as made only then.
     pub(super) fn await_synced(&mut self, pool: PoolId, name: &str) -> Result<(), Refusal> {
         if !self.pools.get(&pool).is_some_and(|live| live.lasts) {
@@ -152,9 +163,7 @@ impl Target {
             }
             if failure.is_some() || Instant::now() >= until {
                 let reason = failure.unwrap_or_else(|| "the device does not answer".to_owned());
-                return Err(
-                    fault(ObjectKind::Volume, name, format!("its pool cannot write: {reason}")).into()
-                );
+                return Err(pool_failed(name, &reason).into());
             }
             std::thread::sleep(LOOK_EVERY);
         }
@@ -235,4 +244,8 @@ impl Target {
             tracing::error!("a pool could not be closed in time; its next opening recovers it");
         }
     }
+}
+
+fn pool_failed(volume: &str, reason: &str) -> ObjectFault {
+    fault(ObjectKind::Volume, volume, format!("its pool has failed: {reason}"))
 }
