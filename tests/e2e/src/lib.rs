@@ -12,7 +12,9 @@
 mod appliance;
 mod archive;
 mod channel;
+mod events;
 mod guest;
+mod medium;
 mod places;
 mod pool;
 mod process;
@@ -23,7 +25,9 @@ mod volume;
 
 pub use appliance::{Appliance, Plane, Setup};
 pub use channel::Results;
+pub use events::Events;
 pub use guest::{Guest, GuestBuilder, HostIdentity};
+pub use medium::{Deed, Fault, Loop, Medium};
 pub use places::{Kernel, pool_folder};
 pub use pool::Backing;
 pub use process::Process;

@@ -46,6 +46,8 @@ pub fn read(session: &mut Session) -> Result<Vec<u8>> {
 /// # Errors
 /// When it is not there.
 pub fn expect(session: &mut Session, seed: u8) -> Result<()> {
-    ensure!(read(session)? == wire(seed), "the blocks are not sample {seed}");
+    let found = read(session)?;
+    let first: Vec<u8> = found.chunks(WIRE_BYTES).filter_map(|block| block.first().copied()).collect();
+    ensure!(found == wire(seed), "not sample {seed}: blocks that begin with {first:?}");
     Ok(())
 }

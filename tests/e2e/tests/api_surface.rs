@@ -2,8 +2,6 @@
 //! command-line tool as a client of it all.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -89,40 +87,18 @@ fn misbehave(appliance: &Appliance, share: &Share) -> Result<()> {
 #[test]
 fn events_are_streamed_under_the_names_of_the_contract() -> Result<()> {
     let appliance = Appliance::start("api_events")?;
-    let address = appliance.rest().base().strip_prefix("http://").context("an address")?.to_owned();
-    let mut stream = TcpStream::connect(&address)?;
-    stream.set_read_timeout(Some(SEEN_LIMIT))?;
-    write!(stream, "GET /api/v1/events HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
-    let mut lines = BufReader::new(stream).lines();
-    let mut head = Vec::new();
-    for line in lines.by_ref() {
-        let line = line?;
-        if line.is_empty() {
-            break;
-        }
-        head.push(line.to_ascii_lowercase());
-    }
-    ensure!(head.iter().any(|line| line.starts_with("content-type: text/event-stream")), "{head:?}");
+    let mut events = appliance.rest().events()?;
     let rest = appliance.rest();
     rest.post("/pools", &json!({"name": "p", "backing": {"kind": "memory", "size_bytes": 16 << 20}}))?;
     let share = appliance.share("disk", 8, 4096)?;
     appliance.admit_scripted("h", &share, "pi", "any")?;
     misbehave(&appliance, &share)?;
     let mut missing: BTreeSet<&str> = ["target", "pool", "volume", "host", "incident"].into();
-    let mut named = None;
     while !missing.is_empty() {
-        let line = lines.next().with_context(|| format!("the stream ended before {missing:?}"))?;
-        let line = line.with_context(|| format!("no events {missing:?}"))?;
-        if let Some(name) = line.strip_prefix("event: ") {
-            let known = ["host", "volume", "pool", "target", "incident", "alarm"];
-            ensure!(known.contains(&name), "an event named {name}");
-            named = Some(name.to_owned());
-        } else if let Some(data) = line.strip_prefix("data: ") {
-            let data: Value = serde_json::from_str(data).with_context(|| line.clone())?;
-            ensure!(data.is_object(), "{line}");
-            let name = named.take().with_context(|| format!("data without a name: {line}"))?;
-            missing.remove(name.as_str());
-        }
+        let (name, _) = events.next_event().with_context(|| format!("no events {missing:?}"))?;
+        let known = ["host", "volume", "pool", "target", "incident", "alarm"];
+        ensure!(known.contains(&name.as_str()), "an event named {name}");
+        missing.remove(name.as_str());
     }
     appliance.stop()
 }
