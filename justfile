@@ -61,6 +61,10 @@ lint:
 bench *FLAGS:
     tests/bench/run {{ FLAGS }}
 
+# How long pools take to open: just bench-recovery --mapped 1,10
+bench-recovery *FLAGS:
+    tests/bench/recovery {{ FLAGS }}
+
 # A pool in a file against a plain file of the same file system: just bench-disk --fills 50,80,95
 bench-disk *FLAGS:
     tests/bench/disk {{ FLAGS }}

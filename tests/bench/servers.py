@@ -73,9 +73,9 @@ class Bare(Server):
 class Appliance(Server):
     """An appliance with default settings but for its memory pool, and `set_up` carried out on it."""
 
-    def __init__(self, args, work, ram_pool):
+    def __init__(self, args, work, ram_pool, extra=()):
         command = [args.bin / "holdfast", "up", "--state", work / "state", "--cores", args.server_core]
-        command += ["--ram-pool", ram_pool, "--api", "127.0.0.1:0", "--nvme", "127.0.0.1:0", "--iscsi", "none"]
+        command += ["--ram-pool", ram_pool, "--api", "127.0.0.1:0", "--nvme", "127.0.0.1:0", "--iscsi", "none", *extra]
         super().__init__(args.server_core, command, work / "up.log")
         self.args = args
         places = dict(word.split("=", 1) for word in self.ready)
