@@ -12,6 +12,7 @@
 mod appliance;
 mod archive;
 mod channel;
+mod device;
 mod events;
 mod guest;
 mod medium;
@@ -25,9 +26,10 @@ mod volume;
 
 pub use appliance::{Appliance, Plane, Setup};
 pub use channel::Results;
+pub use device::{Loop, Mounted, may_mount};
 pub use events::Events;
 pub use guest::{Guest, GuestBuilder, HostIdentity};
-pub use medium::{Deed, Fault, Loop, Medium};
+pub use medium::{Deed, Fault, Medium};
 pub use places::{Kernel, pool_folder};
 pub use pool::Backing;
 pub use process::Process;

@@ -12,12 +12,14 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
     INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty,
     ReplyEntry, ReplyOpen, ReplyWrite, Request, WriteFlags,
 };
+
+use crate::device::may_mount;
 
 /// The name of the one file.
 const NAME: &str = "disk";
@@ -79,7 +81,7 @@ impl Medium {
     /// # Errors
     /// When something else is wrong.
     pub fn over(image: &Path, folder: &Path) -> Result<Option<Medium>> {
-        if !rustix::process::geteuid().is_root() || !Path::new("/dev/fuse").exists() {
+        if !may_mount() || !Path::new("/dev/fuse").exists() {
             println!("media that fail need root's rights and FUSE: not checked");
             return Ok(None);
         }
@@ -286,41 +288,5 @@ impl Filesystem for Disk {
             Ok(_) => reply.ok(),
             Err(errno) => reply.error(errno),
         });
-    }
-}
-
-/// A block device over a file, gone when dropped.
-pub struct Loop {
-    path: PathBuf,
-}
-
-impl Loop {
-    /// Over `file`, with logical blocks of `block_bytes`.
-    ///
-    /// # Errors
-    /// When there are no loop devices, or this user may not make one.
-    pub fn over(file: &Path, block_bytes: u32) -> Result<Loop> {
-        let block = format!("--sector-size={block_bytes}");
-        let made = std::process::Command::new("losetup")
-            .args(["--find", "--show", "--direct-io=on", &block])
-            .arg(file)
-            .output()?;
-        ensure!(made.status.success(), "losetup: {}", String::from_utf8_lossy(&made.stderr));
-        Ok(Loop { path: String::from_utf8(made.stdout)?.trim_end().into() })
-    }
-
-    /// The device.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let freed = std::process::Command::new("losetup").arg("--detach").arg(&self.path).status();
-        if !freed.as_ref().is_ok_and(std::process::ExitStatus::success) {
-            eprintln!("{} stays: {freed:?}", self.path.display());
-        }
     }
 }

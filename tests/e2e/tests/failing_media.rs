@@ -3,7 +3,6 @@
 //!
 //! Each on a file and on a block device, of a file system that this process serves.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,7 +63,7 @@ impl Stage {
             appliance.rest().post("/pools", &json!({"name": "p", "backing": made}))?;
             appliance.rest().post("/pools/p/export", &Value::Null)?;
         } else {
-            File::create_new(&image)?.set_len(POOL_BYTES)?;
+            std::fs::File::create_new(&image)?.set_len(POOL_BYTES)?;
         }
         let Some(medium) = Medium::over(&image, folder.path())? else { return Ok(None) };
         let (device, backing) = match place {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use holdfast_e2e::{Answer, Appliance, HostIdentity, Plane, Share, View, eventually, pool_folder, sample};
 use holdfast_testkit::Io;
+use holdfast_testkit::pi::{PiFormat, Tags};
 use serde_json::{Value, json};
 
 const MIB: u64 = 1 << 20;
@@ -221,35 +222,6 @@ fn a_pool_that_is_not_there_fails_alone_and_serves_again_when_it_is_back() -> Re
 }
 
 #[test]
-fn a_filling_pool_passes_its_thresholds() -> Result<()> {
-    let folder = pool_folder()?;
-    let appliance = Appliance::start("file_fills")?;
-    appliance.rest().post("/pools", &file("p", &folder.path().join("pool"), 16 * MIB))?;
-    let pool = appliance.rest().get("/pools/p")?;
-    let capacity = pool.get("capacity_bytes").and_then(Value::as_u64).context("a capacity")?;
-    let share = appliance.share_of("p", "v", capacity >> 20, 4096)?;
-    let host = HostIdentity::numbered(44);
-    appliance.admit("writer", &host, &share, View::Plain)?;
-    let mut session = appliance.connect(&host.nqn, &share)?;
-    let mut lba = 0;
-    for percent in [80, 90] {
-        while (lba + 16) * 4096 * 100 < (percent + 1) * capacity {
-            session.io(1).write(1, &Io::at(lba, 16), &vec![5; 16 * sample::BLOCK_BYTES])?.ok()?;
-            lba += 16;
-        }
-        session.io(1).write(1, &Io::at(lba, 16), &vec![5; 16 * sample::BLOCK_BYTES])?.ok()?;
-        lba += 16;
-        let told = || {
-            Ok((appliance.rest().get("/pools/p")?.get("threshold_percent") == Some(&json!(percent)))
-                .then_some(()))
-        };
-        eventually(LIMIT, "the threshold", told)?;
-    }
-    session.close()?;
-    appliance.stop()
-}
-
-#[test]
 fn a_pool_that_is_made_under_a_kill_is_whole_or_not_there() -> Result<()> {
     let folder = pool_folder()?;
     let appliance = Appliance::start("file_killed")?;
@@ -315,6 +287,20 @@ fn maps_beyond_their_memory_are_refused_clearly() -> Result<()> {
 
 #[test]
 fn drills_end_in_the_verdicts_that_they_deserve() -> Result<()> {
+    drills_end_in_verdicts(Ok)
+}
+
+/// What a drill did to the medium, or to what was stored, is there for whoever reads it later.
+#[test]
+fn drills_end_in_the_same_verdicts_after_a_restart() -> Result<()> {
+    drills_end_in_verdicts(|appliance| {
+        let appliance = appliance.restart("file_drills_again")?;
+        appliance.kill(Plane::Data)?;
+        Ok(appliance)
+    })
+}
+
+fn drills_end_in_verdicts(meanwhile: impl FnOnce(Appliance) -> Result<Appliance>) -> Result<()> {
     let folder = pool_folder()?;
     let appliance = Appliance::start_with("file_drills", &["--enable-drills"])?;
     let host = HostIdentity::numbered(45);
@@ -325,29 +311,84 @@ fn drills_end_in_the_verdicts_that_they_deserve() -> Result<()> {
     let state = |drill: &Value| text(drill, "state").map(str::to_owned);
     ensure!(state(&drill(3, "media", 77)?)? == "done");
     ensure!(state(&drill(9, "media", 8 * sample::BLOCK_BYTES + 5)?)? == "done");
-    let armed = drill(5, "target-memory", 0)?;
+    let armed = drill(20, "target-memory", 0)?;
     ensure!(state(&armed)? == "armed");
     let mut session = appliance.connect(&host.nqn, &share)?;
     let one = |lba: u32| Io::at(lba.into(), 1).check_guard().check_ref().ref_tag(lba);
-    for lba in [3_u32, 9] {
-        let status = session.io(1).read(1, &one(lba), sample::WIRE_BYTES)?.status();
-        ensure!(status.is(2, 0x81), "block {lba}: {status}");
-    }
-    sample::write(&mut session, 8)?;
-    let status = session.io(1).read(1, &one(5), sample::WIRE_BYTES)?.status();
-    ensure!(status.is(2, 0x82), "{status}");
+    let block =
+        PiFormat::default().protect(&[8; sample::BLOCK_BYTES], sample::BLOCK_BYTES, Tags::counting(20));
+    session.io(1).write(1, &one(20), &block)?.ok()?;
+    session.io(1).flush(1)?.ok()?;
     session.close()?;
     let path = format!("/drills/{}", text(&armed, "id")?);
     eventually(LIMIT, "the drill", || Ok((state(&appliance.rest().get(&path)?)? == "done").then_some(())))?;
+    let appliance = meanwhile(appliance)?;
+    let mut session = appliance.connect(&host.nqn, &share)?;
+    for (lba, code) in [(3, 0x81), (9, 0x81), (20, 0x82)] {
+        let status = session.io(1).read(1, &one(lba), sample::WIRE_BYTES)?.status();
+        ensure!(status.is(2, code), "block {lba}: {status}");
+    }
+    session.io(1).read(1, &one(4), sample::WIRE_BYTES)?.ok().context("the block beside it")?;
+    session.close()?;
     let seen = || {
-        let incidents = appliance.rest().items("/incidents")?;
-        let of = |tag: &str, verdict: &str| {
+        let incidents = appliance.rest().items("/incidents?volume=v")?;
+        let of = |tag: &str, verdict: &str, lba: u64| {
             incidents.iter().any(|incident| {
-                incident.get("tag") == Some(&json!(tag)) && incident.get("verdict") == Some(&json!(verdict))
+                let told = ["tag", "verdict", "lba"].map(|field| incident.get(field));
+                told == [&json!(tag), &json!(verdict), &json!(lba)].map(Some)
             })
         };
-        Ok((of("media", "media") && of("guard", "target")).then_some(()))
+        Ok((of("media", "media", 3) && of("guard", "target", 20)).then_some(()))
     };
     eventually(LIMIT, "both verdicts", seen)?;
+    appliance.stop()
+}
+
+/// A medium rots while nobody looks: the check says where, the pool serves everything else, and the block is nobody's fault but
+/// the medium's.
+#[test]
+fn a_byte_that_changed_on_the_medium_is_found_by_whoever_looks() -> Result<()> {
+    let folder = pool_folder()?;
+    let path = folder.path().join("pool");
+    let appliance = Appliance::start("file_rots")?;
+    let host = HostIdentity::numbered(47);
+    let share = furnish(&appliance, folder.path(), &host)?;
+    appliance.rest().delete("/subsystems/v/namespaces/1")?;
+    appliance.rest().post("/pools/p/export", &Value::Null)?;
+    // Block 0 of the volume is the first run of sevens.
+    let mut bytes = fs::read(&path)?;
+    let block = [7; sample::BLOCK_BYTES];
+    let slot = bytes.chunks_exact(sample::BLOCK_BYTES).position(|slot| slot == block).context("the data")?;
+    let byte = bytes.get_mut(slot * sample::BLOCK_BYTES + 100).context("a byte")?;
+    *byte ^= 0x10;
+    fs::write(&path, bytes)?;
+    let checked = appliance.cli(&["pool", "check", "--data", &path.to_string_lossy()]);
+    ensure!(checked.is_err(), "the check finds nothing: {checked:?}");
+    appliance.cli(&["pool", "check", &path.to_string_lossy()]).context("without the data")?;
+
+    appliance.rest().post("/pools", &import("p", &path))?;
+    appliance.rest().post("/subsystems/v/namespaces", &json!({"volume": "v", "nsid": 1}))?;
+    let mut session = appliance.connect(&host.nqn, &share)?;
+    let mut bad = Vec::new();
+    for lba in 0..sample::BLOCKS {
+        let io = Io::at(lba.into(), 1).check_guard().check_ref().ref_tag(lba);
+        let status = session.io(1).read(1, &io, sample::WIRE_BYTES)?.status();
+        if !status.is_success() {
+            ensure!(status.is(2, 0x81), "block {lba}: {status}");
+            bad.push(lba);
+        }
+    }
+    let [bad] = bad.as_slice() else { anyhow::bail!("{bad:?} cannot be read") };
+    let seen = || {
+        let found = appliance.rest().items("/incidents?volume=v&tag=media&verdict=media")?;
+        let [incident] = found.as_slice() else { anyhow::bail!("{found:?}") };
+        ensure!(incident.get("lba") == Some(&json!(bad)), "{incident}");
+        Ok(Some(()))
+    };
+    eventually(LIMIT, "the incident", seen)?;
+    // Written again, it is as good as any.
+    sample::write(&mut session, 8)?;
+    sample::expect(&mut session, 8)?;
+    session.close()?;
     appliance.stop()
 }

@@ -23,7 +23,8 @@ impl<A: PoolMemory> DiskPool<A> {
         Some(image.get().slot() * SLOT_LEN as u64 + sector * block_len)
     }
 
-    /// Flips a bit of a stored block's tuple and leaves the checksum over it as it is. `false` if the block holds no data.
+    /// Flips a bit of a stored block's tuple and leaves the checksum over it as it is. `false` if the block holds no data. It is on
+    /// the device with the next checkpoint; a kill before that undoes it, for the journal says how the tuple was.
     pub(crate) fn damage_tuple(&mut self, index: VolumeIndex, lba: Lba, bit: usize) -> bool {
         if self.place_on_device(index, lba).is_none() {
             return false;
