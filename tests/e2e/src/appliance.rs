@@ -75,11 +75,13 @@ pub struct Appliance {
 
 /// What outlives `holdfast up`.
 struct Home {
+    programs: Option<PathBuf>,
     state: TempDir,
     backing: Backing,
     /// Where pools in files lie.
     pools: TempDir,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Appliance {
@@ -104,28 +106,63 @@ impl Appliance {
     /// # Errors
     /// As there.
     pub fn start_as(name: &str, setup: Setup) -> Result<Appliance> {
-        let mut up = Command::new(places::program(setup.programs, "holdfast")?);
-        up.envs(setup.environment.iter().copied());
         let home = Home {
+            programs: setup.programs.map(Path::to_owned),
             state: tempfile::tempdir()?,
             backing: setup.backing.map_or_else(Backing::asked, Ok)?,
             pools: pool_folder()?,
             arguments: setup.arguments.iter().map(|&argument| argument.to_owned()).collect(),
+            environment: owned(setup.environment),
         };
-        let appliance = Appliance::spawn(up, Arc::new(home), name)?;
+        let appliance = Appliance::spawn(Arc::new(home), name)?;
         appliance.settle_pool()?;
         Ok(appliance)
     }
 
-    /// Stops the appliance and starts another one with the same arguments on the same state folder. Pools in files survive
-    /// that, memory pools do not.
+    /// Stops the appliance and starts another one with the same arguments and environment on the same state folder. Pools in
+    /// files survive that, memory pools do not.
     ///
     /// # Errors
     /// When it does not stop well, or no `ready` line comes.
     pub fn restart(self, name: &str) -> Result<Appliance> {
         let home = Arc::clone(&self.home);
         self.stop()?;
-        Appliance::spawn(Command::new(places::program(None, "holdfast")?), home, name)
+        Appliance::spawn(home, name)
+    }
+
+    /// As [`Appliance::restart`], with another environment.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn restart_in(mut self, name: &str, environment: &[(&str, &str)]) -> Result<Appliance> {
+        let home = Arc::get_mut(&mut self.home).context("the appliance is used elsewhere")?;
+        home.environment = owned(environment);
+        self.restart(name)
+    }
+
+    /// Kills `up` and both planes with SIGKILL, the target first; nobody gets to write anything any more.
+    ///
+    /// # Errors
+    /// When one of them did not run.
+    pub fn cut_power(&self) -> Result<()> {
+        let target = self.pid(Plane::Data)?.context("no target to kill")?;
+        let control_plane = self.pid(Plane::Control)?.context("no control plane to kill")?;
+        // `up` before it could start another target.
+        for pid in [target, Pid::from_child(&self.up), control_plane] {
+            kill_process(pid, Signal::KILL)?;
+        }
+        Ok(())
+    }
+
+    /// Starts again, on the same state folder, what [`Appliance::cut_power`] has killed.
+    ///
+    /// # Errors
+    /// When something of it still runs, or no `ready` line comes.
+    pub fn power_up(mut self, name: &str) -> Result<Appliance> {
+        let up = &mut self.up;
+        eventually(STOP_LIMIT, "the end of `holdfast up`", || Ok(up.try_wait()?))?;
+        let home = Arc::clone(&self.home);
+        Appliance::spawn(home, name)
     }
 
     /// Ends as much as its pools outlive, and starts that again: the target under a memory pool, and after it, where pools last,
@@ -138,10 +175,11 @@ impl Appliance {
         if self.backing().lasts() { self.restart(name) } else { Ok(self) }
     }
 
-    fn spawn(mut up: Command, home: Arc<Home>, name: &str) -> Result<Appliance> {
+    fn spawn(home: Arc<Home>, name: &str) -> Result<Appliance> {
         let log = places::log_file(&format!("{name}.appliance"))?;
         let nvme_port = free_port()?;
-        let mut up = up
+        let mut up = Command::new(places::program(home.programs.as_deref(), "holdfast")?)
+            .envs(home.environment.iter().map(|(name, value)| (name, value)))
             .arg("up")
             .arg("--state")
             .arg(home.state.path().join("state"))
@@ -303,6 +341,10 @@ impl Drop for Appliance {
             let _ = self.up.wait();
         }
     }
+}
+
+fn owned(environment: &[(&str, &str)]) -> Vec<(String, String)> {
+    environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// Whether a line of `/proc/PID/stat` (proc(5): pid (comm) state ppid …) is of a living child `comm` of `parent`.

@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
+    mem::take,
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::Instant,
@@ -24,6 +25,20 @@ impl Results {
     /// When the job did not report it.
     pub fn text(&self, key: &str) -> Result<&str> {
         self.0.get(key).map(String::as_str).with_context(|| format!("the guest reported no `{key}`"))
+    }
+
+    /// All of them, by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// Takes in a line, if it is a result.
+    fn take_in(&mut self, line: &str) -> bool {
+        let pair = line.strip_prefix("RESULT ").and_then(|pair| pair.split_once('='));
+        if let Some((key, value)) = pair {
+            self.0.insert(key.to_owned(), value.to_owned());
+        }
+        pair.is_some()
     }
 
     /// The value of `key` as a decimal number.
@@ -48,8 +63,11 @@ impl<W: Write> Channel<W> {
     pub(crate) fn new(to_guest: W, from_guest: impl Read + Send + 'static) -> Channel<W> {
         let (sender, lines) = channel();
         thread::spawn(move || {
-            for line in BufReader::new(from_guest).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
+            let mut from_guest = BufReader::new(from_guest);
+            let mut line = String::new();
+            // What the guest's end cut off is no line.
+            while from_guest.read_line(&mut line).is_ok_and(|_| line.ends_with('\n')) {
+                if sender.send(take(&mut line)).is_err() {
                     return;
                 }
             }
@@ -88,22 +106,46 @@ impl<W: Write> Channel<W> {
         }
     }
 
+    /// Waits until so many results have been reported.
+    ///
+    /// # Errors
+    /// When the job stands or ends before that, or the deadline is over.
+    pub(crate) fn wait_results(&mut self, count: u64, deadline: Instant) -> Result<()> {
+        while (self.results.0.len() as u64) < count {
+            let line = self.next_line(deadline)?;
+            ensure!(self.results.take_in(&line), "results are waited for, and the guest sent `{line}`");
+        }
+        Ok(())
+    }
+
+    /// What the job had reported when the guest ended, which it has.
+    pub(crate) fn into_last_results(mut self) -> Results {
+        for line in &self.lines {
+            self.results.take_in(line.trim_end());
+        }
+        self.results
+    }
+
     /// What was reported so far.
     pub(crate) fn into_results(self) -> Results {
         self.results
     }
 
+    fn next_line(&self, deadline: Instant) -> Result<String> {
+        match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => Ok(line.trim_end().to_owned()),
+            Err(RecvTimeoutError::Timeout) => bail!("the guest exceeded its time limit"),
+            Err(RecvTimeoutError::Disconnected) => bail!("the guest ended without an exit status"),
+        }
+    }
+
     fn next_event(&mut self, deadline: Instant) -> Result<Event> {
         loop {
-            let line = match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) => line,
-                Err(RecvTimeoutError::Timeout) => bail!("the guest exceeded its time limit"),
-                Err(RecvTimeoutError::Disconnected) => bail!("the guest ended without an exit status"),
-            };
-            let line = line.trim_end();
-            if let Some((key, value)) = line.strip_prefix("RESULT ").and_then(|pair| pair.split_once('=')) {
-                self.results.0.insert(key.to_owned(), value.to_owned());
-            } else if let Some(name) = line.strip_prefix("PHASE ") {
+            let line = self.next_line(deadline)?;
+            if self.results.take_in(&line) {
+                continue;
+            }
+            if let Some(name) = line.strip_prefix("PHASE ") {
                 return Ok(Event::Phase(name.to_owned()));
             } else if let Some(status) = line.strip_prefix("EXIT ") {
                 return Ok(Event::Exit(status.parse().with_context(|| format!("guest said `{line}`"))?));
@@ -142,6 +184,13 @@ mod tests {
         assert_eq!(results.text("b").unwrap(), "x=y");
         assert!(results.text("c").is_err());
         assert_eq!(sent, b"GO\n");
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_does_not_count() {
+        let channel = Channel::new(Vec::new(), "RESULT a=12\nPHASE x\nRESULT b=3\nRESULT a=1".as_bytes());
+        let results = channel.into_last_results();
+        assert_eq!(results.iter().collect::<Vec<_>>(), [("a", "12"), ("b", "3")]);
     }
 
     #[test]

@@ -213,6 +213,26 @@ impl Guest {
         self.channel()?.go_on()
     }
 
+    /// Waits until the job has reported so many results.
+    ///
+    /// # Errors
+    /// When it stands or ends before that, the guest dies, or its time is over; with the console's last lines.
+    pub fn wait_results(&mut self, count: u64) -> Result<()> {
+        let deadline = self.deadline;
+        let reached = self.channel()?.wait_results(count, deadline);
+        reached.with_context(|| self.console_tail())
+    }
+
+    /// Ends the guest as a loss of power does: what the job had reported by then.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub fn cut_power(mut self) -> Result<Results> {
+        self.qemu.kill()?;
+        self.qemu.wait()?;
+        Ok(self.channel.take().context("a guest finishes once")?.into_last_results())
+    }
+
     /// Waits for the job's end and returns what it reported.
     ///
     /// # Errors
