@@ -45,6 +45,10 @@ fuzz *FLAGS:
 crashes *FLAGS:
     target/store/tests/crash/run {{ FLAGS }}
 
+# Power cuts of whole appliances, under scripted hosts and under Linux guests: just power-cuts --cuts 300 --guests 20
+power-cuts *FLAGS:
+    tests/e2e/tests/power_cuts/run {{ FLAGS }}
+
 # Every byte of every structure of a small pool changed in turn: just corruption --stride 7
 corruption *FLAGS:
     target/store/tests/corruption/run {{ FLAGS }}
@@ -74,7 +78,7 @@ deny:
     cargo deny check
 
 # The long tests. Each part that has passed for this very tree is passed over when this is started again
-full: (once "test" "tests/run") (once "e2e-file" "tests/run build guests e2e-file-long") (once "fuzz" "target/fuzz/run --runs 1000000") (once "crashes" "target/store/tests/crash/run --crashes 200000") (once "corruption" "target/store/tests/corruption/run") (once "bench" "tests/bench/run --full")
+full: (once "test" "tests/run") (once "e2e-file" "tests/run build guests e2e-file-long") (once "fuzz" "target/fuzz/run --runs 1000000") (once "crashes" "target/store/tests/crash/run --crashes 200000") (once "power-cuts" "tests/e2e/tests/power_cuts/run") (once "corruption" "target/store/tests/corruption/run") (once "bench" "tests/bench/run --full")
 
 # Runs COMMAND unless it has passed since the tree last changed
 [private]
