@@ -69,16 +69,30 @@ impl<A: PoolMemory> DiskPool<A> {
         blocks: u64,
         slots: Vec<SlotRef>,
     ) {
-        let failed = if self.has_failed() { Err(StoreError::WriteFault) } else { Ok(()) };
-        match failed.and_then(|()| self.check_range(volume, lba, blocks)) {
-            Ok(()) => {
-                let shape = self.volumes.get(volume).map_or(CellShape::Large, |found| found.shape);
-                self.emptying.push(Emptying { token, volume, cells: cells_of(shape, lba, blocks) });
+        match self.admit_trim(volume, lba, blocks) {
+            Ok(cells) => {
+                self.emptying.push(Emptying { token, volume, cells });
                 let trim = Trim { token, volume, lba, blocks, slots, frames: Vec::new(), started: false };
                 self.queue.push_back(Pending::Trim(trim));
             }
             Err(error) => self.finish(token, slots, Err(error)),
         }
+    }
+
+    /// Looks whether blocks can be deallocated: the cells that they lie in.
+    fn admit_trim(&self, volume: VolumeIndex, lba: u64, blocks: u64) -> Result<Range<u64>, StoreError> {
+        if self.has_failed() {
+            return Err(StoreError::WriteFault);
+        }
+        self.check_range(volume, lba, blocks)?;
+        let found = self.volumes.get(volume).ok_or(StoreError::NoVolume)?;
+        let cells = cells_of(found.shape, lba, blocks);
+        // Under a lost page, what stays lost needs pages of its own.
+        let fits = |cell| {
+            !self.tree.is_under_lost_page(volume, cell) || self.growth(volume, cell..cell + 1, 1).is_some()
+        };
+        let last = cells.end.saturating_sub(1);
+        if fits(cells.start) && fits(last) { Ok(cells) } else { Err(StoreError::NoRoom) }
     }
 
     /// Puts a deallocation into the log.

@@ -240,7 +240,7 @@ impl<A: PoolMemory> DiskPool<A> {
             return Err(PoolError::TableFull);
         };
         self.volumes.load(index, Some(DiskVolume::new(*spec, name, shape)));
-        self.tree.add(index, shape);
+        self.tree.add(index, shape, shape.cells_of(spec.block_count));
         self.ask_for_put(index);
         Ok(())
     }
@@ -261,6 +261,7 @@ impl<A: PoolMemory> DiskPool<A> {
             return Err(PoolError::BlockCount(block_count));
         }
         volume.spec = longer;
+        self.tree.grow(index, volume.shape.cells_of(block_count));
         self.ask_for_put(index);
         Ok(())
     }

@@ -130,7 +130,7 @@ impl<A: PoolMemory> DiskPool<A> {
     }
 
     /// What a write adds; `None` if there is no room for it.
-    fn growth(&self, volume: VolumeIndex, cells: Range<u64>, new_cells: u64) -> Option<Growth> {
+    pub(super) fn growth(&self, volume: VolumeIndex, cells: Range<u64>, new_cells: u64) -> Option<Growth> {
         if new_cells == 0 {
             return Some(Growth::default());
         }

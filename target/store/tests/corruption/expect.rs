@@ -34,7 +34,6 @@ pub(crate) fn expect(state: &State, disk: &Disk, damaged: &[u64]) -> (Expected, 
         for block in state.blocks.iter().rev().filter(|block| there(block.number).is_some()) {
             let Some(then) = block.cells.get(&at) else { continue };
             match (is_right(disk, at, then), block.number <= known) {
-                (true, _) if then.image.is_empty() && is_under_damage => return [What::Trimmed; 8],
                 (true, _) => return then.state,
                 (false, true) => return lost(&then.state),
                 (false, false) => {}

@@ -22,8 +22,6 @@ pub(crate) enum What {
     Marked,
     /// It must read as a media error.
     Lost,
-    /// Deallocated under a page that was damaged: a part of what is lost may stay lost.
-    Trimmed,
 }
 
 /// The blocks of a cell; of 4096 bytes, the first counts.
@@ -152,14 +150,14 @@ impl<'d> Pool<'d> {
         let op = StoreOp::Read { token: 1, volume: spec.id, lba: Lba(lba), blocks, slots: Vec::new() };
         let done = self.end_of(op);
         let right = match (done.result, expected) {
-            (Err(StoreError::Media(at)), [What::Lost | What::Trimmed]) => at.0 == lba,
+            (Err(StoreError::Media(at)), [What::Lost]) => at.0 == lba,
             (Err(StoreError::Uncorrectable(at)), [What::Marked]) => at.0 == lba,
             (Err(error), _) => {
                 return Err(format!("volume {volume}, block {lba}: {error}, not {expected:?}"));
             }
             (Ok(()), _) => done.slots.iter().zip(lba..).zip(expected).all(|((slot, lba), what)| {
                 match (self.stores.data(spec.id, *slot), what) {
-                    (None, What::Hole | What::Trimmed) => slot.is_hole(),
+                    (None, What::Hole) => slot.is_hole(),
                     (Some(found), What::Data(_)) => {
                         let (data, record) = contents(&spec, lba, *what);
                         found == data && self.stores.record(spec.id, *slot) == record

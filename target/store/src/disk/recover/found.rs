@@ -170,14 +170,14 @@ impl Found {
         entry: &VolumeEntry,
         progress: &mut dyn FnMut(OpeningProgress),
     ) -> Result<(), OpenPoolError> {
-        self.tree.add(at, entry.shape);
+        self.tree.add(at, entry.shape, entry.cells());
         let full = OpenPoolError::MapMemory(self.limits.map_bytes_max);
         let mut level: Vec<Wanted> = self.tree.want_root(at, entry.height, entry.root).into_iter().collect();
         let mut bytes = Vec::new();
         while !level.is_empty() {
             // A pointer may be that of a lost page, or of none that can be.
             for wanted in level.extract_if(.., |wanted| !self.layout.is_data(wanted.at.slot)) {
-                self.tree.lose(&wanted, entry.cells()).ok_or(full)?;
+                self.tree.lose(&wanted).ok_or(full)?;
             }
             level.sort_unstable_by_key(|wanted| wanted.at.slot);
             let mut next = Vec::new();
@@ -194,11 +194,10 @@ impl Found {
                     let read = together || device.read_at(wanted.at.slot * SLOT_LEN as u64, page).is_ok();
                     let expected = PageHeader::of_map(at.as_u32(), wanted.level, wanted.index, 0);
                     self.pages.push(wanted.at.slot);
-                    let cells = entry.cells();
                     let loaded = if read && verify_page(page, wanted.at.checksum, &expected).is_ok() {
-                        self.tree.load(wanted, page, cells, &mut next)
+                        self.tree.load(wanted, page, &mut next)
                     } else {
-                        self.tree.lose(wanted, cells)
+                        self.tree.lose(wanted)
                     };
                     loaded.ok_or(full)?;
                 }

@@ -94,9 +94,12 @@ impl Found {
     fn put_volume(&mut self, at: VolumeIndex, entry: &VolumeEntry) {
         match self.volumes.get_mut(at).filter(|volume| volume.spec.id == entry.id) {
             Some(_) if holdfast_mutant::active("store-growth-not-replayed") => {}
-            Some(volume) => volume.spec.block_count = entry.block_count,
+            Some(volume) => {
+                volume.spec.block_count = entry.block_count;
+                self.tree.grow(at, entry.cells());
+            }
             None => {
-                self.tree.add(at, entry.shape);
+                self.tree.add(at, entry.shape, entry.cells());
                 self.volumes.load(at, Some(volume_of(entry)));
             }
         }

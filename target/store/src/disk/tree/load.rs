@@ -1,7 +1,7 @@
 //! Pages that come from the device, from the root down, and what becomes of those that are damaged.
 
-use super::{Child, PageId, Tree, lose_image, lost_image};
-use crate::disk::format::{CHILDREN_PER_PAGE, CellRef, Page, PagePointer, image_mut, pointer};
+use super::{Child, Map, PageId, Tree, child_index, lose_image, lost_image};
+use crate::disk::format::{CHILDREN_PER_PAGE, CellRef, Page, PagePointer, image_mut, pointer, set_pointer};
 use crate::memory::VolumeIndex;
 
 /// A page that is to be read.
@@ -30,13 +30,12 @@ impl Tree {
         Some(Wanted { volume, level, index: 0, at, parent: None })
     }
 
-    /// Takes a page in that is what it should be, and tells which ones to read next. `cells` is the volume's length: what a page
-    /// says beyond it is dropped. `None` if there is no room for it.
+    /// Takes a page in that is what it should be, and tells which ones to read next. What it says beyond the volume's end is
+    /// dropped. `None` if there is no room for it.
     pub(in crate::disk) fn load(
         &mut self,
         wanted: &Wanted,
         bytes: &Page,
-        cells: u64,
         next: &mut Vec<Wanted>,
     ) -> Option<()> {
         let Wanted { volume, level, index, at, .. } = *wanted;
@@ -46,30 +45,60 @@ impl Tree {
         *node.bytes = *bytes;
         node.slot = at.slot;
         node.dirty = false;
+        let within = self.places_within(page);
+        let node = self.node_mut(page)?;
         if level == 0 {
-            let live = node.images().filter(|(cell, _)| *cell < cells).count() as u64;
+            for place in within..usize::try_from(shape.cells_per_leaf()).unwrap_or(0) {
+                image_mut(&mut node.bytes, shape, place).fill(0);
+            }
+            let live = node.images().count() as u64;
             self.count(page, live, 0);
             return Some(());
         }
-        let span = shape.span(level - 1)?;
-        for place in 0..CHILDREN_PER_PAGE {
+        (within..CHILDREN_PER_PAGE).for_each(|place| set_pointer(&mut node.bytes, place, PagePointer::NONE));
+        for place in 0..within {
             let below = pointer(bytes, place);
-            let child_index = index * CHILDREN_PER_PAGE as u64 + place as u64;
-            if below.is_none() || child_index.checked_mul(span).is_none_or(|first| first >= cells) {
-                continue;
-            }
+            let index = index * CHILDREN_PER_PAGE as u64 + place as u64;
             if below.is_lost() {
                 self.lose_child(page, place);
-                continue;
+            } else if !below.is_none() {
+                let parent = Some((page, place));
+                next.push(Wanted { volume, level: level - 1, index, at: below, parent });
             }
-            let parent = Some((page, place));
-            next.push(Wanted { volume, level: level - 1, index: child_index, at: below, parent });
         }
         Some(())
     }
 
+    /// How many places of a page stand for something within the volume.
+    fn places_within(&self, page: PageId) -> usize {
+        let Some(node) = self.node(page) else { return 0 };
+        let Some(map) = self.map(node.volume) else { return 0 };
+        let below = if node.level == 0 { Some(1) } else { node.shape.span(node.level - 1) };
+        let first = node.shape.span(node.level).map(|span| span.saturating_mul(node.index));
+        let Some((below, first)) = below.zip(first) else { return 0 };
+        let places = if node.level == 0 { node.shape.cells_per_leaf() } else { CHILDREN_PER_PAGE as u64 };
+        usize::try_from(map.cells.saturating_sub(first).div_ceil(below).min(places)).unwrap_or(0)
+    }
+
+    /// The volume has become longer. What is lost ends where it ended before.
+    pub(in crate::disk) fn grow(&mut self, volume: VolumeIndex, cells: u64) {
+        let Some(Map { shape, cells: end, root, height, .. }) = self.map(volume).copied() else { return };
+        let covered = height.checked_sub(1).and_then(|level| shape.span(level));
+        let mut at = root.filter(|_| covered.is_some_and(|covered| end < covered));
+        while let Some(page) = at {
+            let child = self.node(page).filter(|node| node.level > 0).and_then(|node| {
+                let place = child_index(shape, node.level, end);
+                node.children.get(place).filter(|child| **child != Child::None).map(|_| place)
+            });
+            at = child.and_then(|place| self.ensure_child(page, place));
+        }
+        if let Some(map) = self.map_mut(volume) {
+            map.cells = cells;
+        }
+    }
+
     /// A page could not be read, or is not what it should be: what was under it is lost.
-    pub(in crate::disk) fn lose(&mut self, wanted: &Wanted, cells: u64) -> Option<()> {
+    pub(in crate::disk) fn lose(&mut self, wanted: &Wanted) -> Option<()> {
         self.losses = true;
         if let Some((parent, place)) = wanted.parent {
             // Where it was stays on record: perhaps it can be read another time.
@@ -79,10 +108,6 @@ impl Tree {
         // Without a root there is nothing to hold the mark: one is made.
         let page = self.place_loaded(wanted)?;
         self.lose_contents(page);
-        let node = self.node(page)?;
-        let live = node.images().filter(|(cell, _)| *cell < cells).count() as u64;
-        self.node_mut(page)?.live = 0;
-        self.count(page, live, 0);
         Some(())
     }
 
@@ -128,16 +153,15 @@ impl Tree {
         self.attach(page, place, Child::Lost, PagePointer::LOST);
     }
 
-    /// Makes everything under a fresh page lost.
+    /// Makes everything under a fresh page lost, as far as the volume goes.
     pub(super) fn lose_contents(&mut self, page: PageId) {
+        let within = self.places_within(page);
         let Some(node) = self.node_mut(page) else { return };
-        let (shape, level) = (node.shape, node.level);
-        if level > 0 {
-            (0..CHILDREN_PER_PAGE).for_each(|place| self.lose_child(page, place));
-            return;
+        let shape = node.shape;
+        if node.level > 0 {
+            return (0..within).for_each(|place| self.lose_child(page, place));
         }
-        let leaves = usize::try_from(shape.cells_per_leaf()).unwrap_or(0);
-        (0..leaves).for_each(|place| lose_image(shape, image_mut(&mut node.bytes, shape, place)));
-        node.live = shape.cells_per_leaf();
+        (0..within).for_each(|place| lose_image(shape, image_mut(&mut node.bytes, shape, place)));
+        self.count(page, within as u64, 0);
     }
 }

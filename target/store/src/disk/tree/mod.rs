@@ -59,6 +59,8 @@ struct Mention {
 #[derive(Debug, Clone, Copy)]
 struct Map {
     shape: CellShape,
+    /// Those of the volume: beyond them there is nothing, and nothing lost.
+    cells: u64,
     root: Option<PageId>,
     /// Levels; a leaf alone is 1.
     height: u8,
@@ -96,15 +98,23 @@ enum Child {
     Lost,
 }
 
-impl Tree {
-    /// At most about so many pages are admitted from now on; what is there stays.
-    pub(in crate::disk) fn set_pages_max(&mut self, pages_max: u64) {
-        self.pages_max = pages_max;
-    }
+/// What there is over a cell.
+enum Over<'t> {
+    Nothing,
+    Lost,
+    Page(&'t Node),
+}
 
+impl Map {
+    fn empty(shape: CellShape, cells: u64) -> Map {
+        Map { shape, cells, root: None, height: 0, written: (0, PagePointer::NONE) }
+    }
+}
+
+impl Tree {
     /// No map yet. At most about `pages_max` pages are admitted.
     pub(in crate::disk) fn new(pages_max: u64) -> Tree {
-        let map = Map { shape: CellShape::Large, root: None, height: 0, written: (0, PagePointer::NONE) };
+        let map = Map::empty(CellShape::Large, 0);
         Tree {
             nodes: Vec::new(),
             free: Vec::new(),
@@ -120,10 +130,15 @@ impl Tree {
         }
     }
 
-    /// Begins an empty map.
-    pub(in crate::disk) fn add(&mut self, volume: VolumeIndex, shape: CellShape) {
-        if let Some(map) = self.maps.get_mut(volume.as_usize()) {
-            *map = Map { shape, root: None, height: 0, written: (0, PagePointer::NONE) };
+    /// At most about so many pages are admitted from now on; what is there stays.
+    pub(in crate::disk) fn set_pages_max(&mut self, pages_max: u64) {
+        self.pages_max = pages_max;
+    }
+
+    /// Begins an empty map for a volume of so many cells.
+    pub(in crate::disk) fn add(&mut self, volume: VolumeIndex, shape: CellShape, cells: u64) {
+        if let Some(map) = self.map_mut(volume) {
+            *map = Map::empty(shape, cells);
         }
     }
 
@@ -156,19 +171,19 @@ impl Tree {
     /// The image of a cell; `None` for a hole.
     pub(in crate::disk) fn get(&self, volume: VolumeIndex, cell: u64) -> Option<&[u8]> {
         let map = self.map(volume)?;
-        if cell >= map.shape.span(map.height.checked_sub(1)?)? {
-            return None;
-        }
-        let mut node = self.node(map.root?)?;
-        while node.level > 0 {
-            match node.children.get(child_index(map.shape, node.level, cell))? {
-                Child::None => return None,
-                Child::Page(page) => node = self.node(*page)?,
-                Child::Lost => return Some(lost_image(map.shape)),
+        match self.over(map, cell, 0) {
+            Over::Nothing => None,
+            Over::Lost => Some(lost_image(map.shape)),
+            Over::Page(node) => {
+                let bytes = image(&node.bytes, map.shape, leaf_index(map.shape, cell));
+                CellRef::new(map.shape, bytes).filter(|image| !image.is_hole()).map(CellRef::bytes)
             }
         }
-        let bytes = image(&node.bytes, map.shape, leaf_index(map.shape, cell));
-        CellRef::new(map.shape, bytes).filter(|image| !image.is_hole()).map(CellRef::bytes)
+    }
+
+    /// Whether a page over a cell is lost.
+    pub(in crate::disk) fn is_under_lost_page(&self, volume: VolumeIndex, cell: u64) -> bool {
+        self.losses && self.map(volume).is_some_and(|map| matches!(self.over(map, cell, 0), Over::Lost))
     }
 
     /// How many cells of a range are no holes.
@@ -191,27 +206,31 @@ impl Tree {
         for level in 0..needed {
             let span = map.shape.span(level)?;
             for index in cells.start / span..=last / span {
-                missing += u64::from(!self.has_page(map, level, index * span));
+                let is_there = matches!(self.over(map, index * span, level), Over::Page(_));
+                missing += u64::from(!is_there);
             }
         }
         (self.pages() + promised + missing <= self.pages_max).then_some(missing)
     }
 
-    fn has_page(&self, map: &Map, level: u8, cell: u64) -> bool {
-        let Some(mut node) = map.root.and_then(|root| self.node(root)) else { return false };
+    /// What there is over a cell at a level.
+    fn over(&self, map: &Map, cell: u64, level: u8) -> Over<'_> {
+        let Some(mut node) = map.root.and_then(|root| self.node(root)) else { return Over::Nothing };
         if map.shape.span(node.level).is_none_or(|span| cell >= span) {
-            return false;
+            return Over::Nothing;
         }
         while node.level > level {
-            match node.children.get(child_index(map.shape, node.level, cell)) {
-                Some(Child::Page(page)) => match self.node(*page) {
-                    Some(child) => node = child,
-                    None => return false,
+            let child = node.children.get(child_index(map.shape, node.level, cell));
+            node = match child.copied().unwrap_or(Child::None) {
+                Child::None => return Over::Nothing,
+                Child::Lost => return Over::Lost,
+                Child::Page(page) => match self.node(page) {
+                    Some(below) => below,
+                    None => return Over::Nothing,
                 },
-                _ => return false,
-            }
+            };
         }
-        true
+        Over::Page(node)
     }
 
     /// Sets the image of a cell, and gives the slot that the one before had. Pages are added or taken away as needed.
@@ -256,25 +275,25 @@ impl Tree {
             if node.level == 0 {
                 return Some(page);
             }
-            let (level, place) = (node.level, child_index(shape, node.level, cell));
-            page = match node.children.get(place)? {
-                Child::Page(child) => *child,
-                found => {
-                    let lost = *found == Child::Lost;
-                    let index = cell / shape.span(level - 1)?;
-                    let child = self.make(volume, shape, level - 1, index, Some((page, place)));
-                    if lost {
-                        self.lose_contents(child);
-                    }
-                    self.attach(page, place, Child::Page(child), PagePointer::NONE);
-                    if lost {
-                        let live = self.node(child)?.live;
-                        self.count_above(child, live);
-                    }
-                    child
-                }
-            };
+            page = self.ensure_child(page, child_index(shape, node.level, cell))?;
         }
+    }
+
+    /// The page at a place of an inner page, added if it is missing. One in place of what is lost says of each cell, or page, that
+    /// it is lost.
+    fn ensure_child(&mut self, page: PageId, place: usize) -> Option<PageId> {
+        let node = self.node(page)?;
+        let child = *node.children.get(place)?;
+        if let Child::Page(there) = child {
+            return Some(there);
+        }
+        let index = node.index * CHILDREN_PER_PAGE as u64 + place as u64;
+        let added = self.make(node.volume, node.shape, node.level - 1, index, Some((page, place)));
+        self.attach(page, place, Child::Page(added), PagePointer::NONE);
+        if child == Child::Lost {
+            self.lose_contents(added);
+        }
+        Some(added)
     }
 
     /// Puts one page on top, or a first one high enough for a cell.
@@ -365,16 +384,6 @@ impl Tree {
         while let Some(node) = at.and_then(|page| self.node_mut(page)) {
             node.live = node.live + more - less;
             at = node.parent.map(|(parent, _)| parent);
-        }
-    }
-
-    /// Counts cells of a page that has just been made above it.
-    fn count_above(&mut self, page: PageId, more: u64) {
-        self.live += more;
-        let mut at = self.node(page).and_then(|node| node.parent);
-        while let Some(node) = at.and_then(|(page, _)| self.node_mut(page)) {
-            node.live += more;
-            at = node.parent;
         }
     }
 

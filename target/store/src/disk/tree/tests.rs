@@ -1,6 +1,8 @@
 //! The maps against a simple model: random changes, checkpoints at any speed, power cuts at any time. Slots of pages are used
 //! again as soon as they can be.
 
+mod lost;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use proptest::prelude::*;
@@ -71,14 +73,14 @@ fn open(medium: &Medium, entries: &[Entry]) -> (Tree, BTreeSet<u64>) {
     let mut tree = Tree::new(u64::MAX);
     let mut slots = BTreeSet::new();
     for (place, entry) in entries.iter().enumerate() {
-        tree.add(volume(place), entry.shape);
+        tree.add(volume(place), entry.shape, entry.cells);
         let root = tree.want_root(volume(place), entry.height, entry.root);
         let mut wanted: Vec<Wanted> = root.into_iter().collect();
         while let Some(next) = wanted.pop() {
             let page = &medium.pages[&next.at.slot];
             let header = PageHeader::of_map(next.volume.as_u32(), next.level, next.index, 0);
             verify_page(page, next.at.checksum, &header).expect("a page that is needed was used again");
-            tree.load(&next, page, entry.cells, &mut wanted).unwrap();
+            tree.load(&next, page, &mut wanted).unwrap();
             assert!(slots.insert(next.at.slot));
         }
     }
@@ -182,7 +184,7 @@ impl Pool {
     fn new() -> Pool {
         let empty = |shape| Entry { shape, cells: CELLS, height: 0, root: PagePointer::NONE };
         let mut tree = Tree::new(u64::MAX);
-        (0..2).for_each(|place| tree.add(volume(place), SHAPES[place]));
+        (0..2).for_each(|place| tree.add(volume(place), SHAPES[place], CELLS));
         Pool {
             tree,
             model: vec![BTreeMap::new(); 2],

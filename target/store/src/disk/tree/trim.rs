@@ -25,7 +25,9 @@ impl Tree {
     ) {
         let Some(map) = self.map(volume).copied() else { return };
         let Some((root, span)) = map.root.zip(map.shape.span(map.height.saturating_sub(1))) else { return };
-        let cells = cells.start..cells.end.min(span);
+        // Behind the volume's end there is nothing.
+        let end = if cells.end >= map.cells { span } else { cells.end.min(span) };
+        let cells = cells.start..end;
         if cells.is_empty() {
             return;
         }
@@ -95,13 +97,13 @@ impl Tree {
                     self.detached.push(Detached { page: child, number });
                 }
                 Some(Child::Lost) if whole => self.attach(page, place, Child::None, PagePointer::NONE),
-                Some(Child::Page(child)) => {
+                Some(Child::Page(_) | Child::Lost) => {
                     let part = cells.start.max(under.start)..cells.end.min(under.end);
+                    let Some(child) = self.ensure_child(page, place) else { return };
                     self.trim_page(child, &part, number, free);
                     self.prune(child);
                 }
-                // A part of what is lost: it stays lost until all of it is trimmed or written.
-                Some(Child::Lost | Child::None) | None => {}
+                Some(Child::None) | None => {}
             }
         }
     }
