@@ -3,9 +3,9 @@
 
 use holdfast_block::{SlotRef, StoreError};
 
-use super::format::{CellShape, SECTORS_MAX};
+use super::format::{CellShape, Record, SECTORS_MAX};
 use super::image::Image;
-use super::log::End;
+use super::log::{Batch, End};
 use super::pool::DiskPool;
 use crate::PoolMemory;
 use crate::memory::VolumeIndex;
@@ -38,6 +38,17 @@ impl Restate {
 }
 
 impl<A: PoolMemory> DiskPool<A> {
+    /// Whether a batch has a cell of which the version before could not be written: blocks of that one are in it, though its
+    /// command fails.
+    pub(super) fn is_built_on_failed(&self, batch: &Batch) -> bool {
+        let cells = &self.restate.cells;
+        let is_one = |record: Record<'_>| {
+            let volume = record.volume().and_then(VolumeIndex::from_u32);
+            record.cells().any(|(cell, _)| volume.is_some_and(|volume| cells.contains(&(volume, cell))))
+        };
+        !cells.is_empty() && batch.builder.records(self.arena.frame(batch.frame)).any(is_one)
+    }
+
     /// A journal block speaks of such cells: nothing from it on may be called durable until they are stated.
     pub(super) fn hold_back(&mut self, number: u64) {
         self.restate.first.get_or_insert(number);

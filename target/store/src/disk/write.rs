@@ -425,7 +425,8 @@ impl<A: PoolMemory> DiskPool<A> {
     /// Applies what is complete, in order.
     pub(super) fn settle(&mut self) {
         while let Some(batches) = self.log.group_done() {
-            let failed = self.log.flying.iter().take(batches).any(|batch| batch.failed);
+            let mut group = self.log.flying.iter().take(batches);
+            let failed = group.any(|batch| batch.failed || self.is_built_on_failed(batch));
             let mut ends = std::mem::take(&mut self.ends);
             for _ in 0..batches {
                 let Some(mut batch) = self.log.pop() else { break };
@@ -461,7 +462,11 @@ impl<A: PoolMemory> DiskPool<A> {
                     for (cell, image) in record.cells() {
                         partials.applied(index, cell, number);
                         if failed {
-                            restate.add(index, cell, image.slot());
+                            // What is only stated again is so, and its slot is in use.
+                            let now = tree.get(index, cell);
+                            if now.map_or(!image.is_hole(), |now| now != image.bytes()) {
+                                restate.add(index, cell, image.slot());
+                            }
                             continue;
                         }
                         let old = tree.set(index, cell, image.bytes());

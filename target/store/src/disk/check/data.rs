@@ -13,14 +13,14 @@ const CELLS_PER_BATCH: usize = 4096;
 /// Slots of one read: 1 MiB.
 const SLOTS_PER_READ: usize = 256;
 
-/// Whether the slot of one cell holds its data.
-pub(super) fn is_right(check: &mut Check<'_>, volume: VolumeId, cell: u64, image: CellRef<'_>) -> bool {
+/// Whether a cell counts that may not have been durable: if its slot holds its data, or cannot be read. Then it is lost.
+pub(super) fn counts(check: &mut Check<'_>, volume: VolumeId, cell: u64, image: CellRef<'_>) -> bool {
     if !check.layout.is_data(image.slot()) {
         return false;
     }
     check.looked_at.cells_data += 1;
     let page = check.slot(image.slot());
-    page.is_ok_and(|page| image.holds(&page, volume.get(), cell))
+    page.map_or(true, |page| image.holds(&page, volume.get(), cell))
 }
 
 /// Cells of one volume whose data is to be read.

@@ -315,7 +315,7 @@ impl Replay<'_> {
         for (cell, image) in record.cells() {
             self.summary.cells += 1;
             let sure = number <= self.summary.durable_through || !image.has_data();
-            if sure || data::is_right(check, entry.id, cell, image) {
+            if sure || data::counts(check, entry.id, cell, image) {
                 self.log.put(volume, cell, image);
             } else {
                 self.summary.cells_not_chosen += 1;

@@ -77,8 +77,12 @@ impl Found {
                     let (id, cells) = (volume.spec.id.get(), volume.shape.cells_of(volume.spec.block_count));
                     for (cell, image) in record.cells().filter(|(cell, _)| *cell < cells) {
                         let sure = block.number() <= durable || image.slot() == 0;
-                        if sure || holds(device, &self.layout, id, cell, image)? {
-                            self.tree.set(at, cell, image.bytes());
+                        let data =
+                            if sure { Data::There } else { find(device, &self.layout, id, cell, image)? };
+                        match data {
+                            Data::There => drop(self.tree.set(at, cell, image.bytes())),
+                            Data::NotThere => {}
+                            Data::Unreadable => self.tree.lose_cell(at, cell),
                         }
                     }
                 }
@@ -106,25 +110,34 @@ impl Found {
     }
 }
 
-/// Whether the data of a cell is on the device as its image says.
-fn holds(
+/// What became of the data of a cell.
+enum Data {
+    There,
+    /// It never became durable: what was before counts.
+    NotThere,
+    /// It may have been flushed: nobody knows what counts.
+    Unreadable,
+}
+
+/// Looks whether the data of a cell is on the device as its image says.
+fn find(
     device: &impl Device,
     layout: &Layout,
     volume_id: u64,
     cell: u64,
     image: CellRef<'_>,
-) -> Result<bool, OpenPoolError> {
+) -> Result<Data, OpenPoolError> {
     if holdfast_mutant::active("store-replay-without-checksum") {
-        return Ok(true);
+        return Ok(Data::There);
     }
     if !layout.is_data(image.slot()) {
-        return Ok(false);
+        return Ok(Data::NotThere);
     }
     let mut page = [0; SLOT_LEN];
     match device.read_at(image.slot() * SLOT_LEN as u64, &mut page) {
-        Ok(()) => Ok(image.holds(&page, volume_id, cell)),
-        // It was not durable: what was before is as good.
-        Err(DiskError::Io) => Ok(false),
+        Ok(()) if image.holds(&page, volume_id, cell) => Ok(Data::There),
+        Ok(()) => Ok(Data::NotThere),
+        Err(DiskError::Io) => Ok(Data::Unreadable),
         Err(error) => Err(OpenPoolError::Device(error)),
     }
 }

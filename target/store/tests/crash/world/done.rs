@@ -29,6 +29,10 @@ impl World {
                 }
                 Ok(())
             }
+            // What a deallocation that failed has emptied, it has.
+            Ask::Trim if result == Err(StoreError::WriteFault) && self.scenario.trouble.fails_writes() => {
+                Ok(())
+            }
             Ask::Trim => self.write_ended(volume, &range, order, false, true, result),
             Ask::Flush => self.flush_ended(volume, order, result),
             Ask::Read { floors } => self.read_ended(volume, &range, &floors, slots, result),
