@@ -165,6 +165,9 @@ impl<A: PoolMemory> DiskPool<A> {
         if holdfast_mutant::active("store-checkpoint-covers-too-much") {
             self.checkpoint.start = self.log.next_number;
         }
+        if holdfast_mutant::active("store-journal-freed-before-commit") {
+            self.log.start = self.checkpoint.start;
+        }
         self.checkpoint.stage = Stage::Maps;
         self.tree.begin_checkpoint();
         self.write_maps();

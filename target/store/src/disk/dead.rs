@@ -31,7 +31,7 @@ impl DeadSlots {
     pub(super) fn pop(&mut self, durable: u64, oldest: u64) -> Option<u64> {
         let first = self.queue.front()?;
         let free = (first.number <= durable || holdfast_mutant::active("store-slot-reused-early"))
-            && first.read < oldest;
+            && (first.read < oldest || holdfast_mutant::active("store-slot-reused-under-a-read"));
         if !free {
             return None;
         }

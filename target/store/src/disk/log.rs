@@ -149,7 +149,8 @@ impl Log {
         if self.open.is_some() {
             return true;
         }
-        if self.used() >= self.layout.journal_slots() {
+        let is_full = self.used() >= self.layout.journal_slots();
+        if is_full && !holdfast_mutant::active("store-journal-place-reused-early") {
             return false;
         }
         if self.flying.len() as u64 >= WINDOW {

@@ -452,7 +452,11 @@ impl<A: PoolMemory> DiskPool<A> {
     fn apply(&mut self, batch: &Batch, failed: bool) {
         let DiskPool { arena, tree, volumes, dead, read_numbers, partials, restate, .. } = self;
         let (number, read) = (batch.number, read_numbers.last());
+        let is_forgetful = holdfast_mutant::active("store-failed-batch-forgets-records");
         for record in batch.builder.records(arena.frame(batch.frame)) {
+            if failed && is_forgetful && !matches!(record, Record::Cells { .. }) {
+                continue;
+            }
             let place = record.volume().and_then(VolumeIndex::from_u32);
             let Some((index, found)) = place.and_then(|index| Some((index, volumes.get_mut(index)?))) else {
                 continue;

@@ -23,6 +23,8 @@ pub(crate) enum Class {
     MidGrow,
     /// The journal had come round at least once.
     AfterWrap,
+    /// The journal was full: a checkpoint had not ended in time.
+    JournalFull,
     /// At least 95 of a hundred parts of the capacity were in use.
     NearlyFull,
     /// The pool had been closed well.
@@ -30,7 +32,7 @@ pub(crate) enum Class {
 }
 
 impl Class {
-    pub(crate) const ALL: [Class; 9] = [
+    pub(crate) const ALL: [Class; 10] = [
         Class::TornJournal,
         Class::DroppedData,
         Class::MidCheckpoint,
@@ -38,6 +40,7 @@ impl Class {
         Class::MidDelete,
         Class::MidGrow,
         Class::AfterWrap,
+        Class::JournalFull,
         Class::NearlyFull,
         Class::Closed,
     ];
@@ -51,6 +54,7 @@ impl Class {
             Class::MidDelete => "mid-delete",
             Class::MidGrow => "mid-grow",
             Class::AfterWrap => "after wrap of the journal",
+            Class::JournalFull => "journal full",
             Class::NearlyFull => "pool at 95 % or more",
             Class::Closed => "after a clean end",
         }

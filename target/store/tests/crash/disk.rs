@@ -73,6 +73,8 @@ pub(crate) struct Pace {
     pub(crate) slow_reads: u64,
     pub(crate) slow_writes: u64,
     pub(crate) slow_flushes: u64,
+    /// Of pages of the map, and of superblocks; these take longest.
+    pub(crate) slow_pages: u64,
 }
 
 /// What a power cut did to a slot that had something unflushed.
@@ -118,7 +120,7 @@ impl SimDisk {
             left: None,
             dark: false,
             faults: Faults::default(),
-            pace: Pace { slow_reads: 20, slow_writes: 20, slow_flushes: 20 },
+            pace: Pace { slow_reads: 20, slow_writes: 20, slow_flushes: 20, slow_pages: 0 },
             twice: BTreeMap::new(),
             violation: None,
         }))
@@ -224,9 +226,14 @@ impl State {
     }
 
     fn submit(&mut self, op: DiskOp, memory: &impl PoolMemory) {
-        let Pace { slow_reads, slow_writes, slow_flushes } = self.pace;
-        let (slow, longest) = match op {
+        let Pace { slow_reads, slow_writes, slow_flushes, slow_pages } = self.pace;
+        let is_page = |parts: &[Part]| {
+            let bytes = parts.first().and_then(|part| memory.slice(part.offset, SLOT));
+            bytes.is_some_and(|bytes| bytes.starts_with(b"HFPG") || bytes.starts_with(b"HOLDFSTP"))
+        };
+        let (slow, longest) = match &op {
             DiskOp::Read { .. } => (slow_reads, 3000),
+            DiskOp::Write { parts, .. } if slow_pages > 0 && is_page(parts) => (slow_pages, 30_000),
             DiskOp::Write { .. } => (slow_writes, 400),
             DiskOp::Flush { .. } => (slow_flushes, 600),
         };

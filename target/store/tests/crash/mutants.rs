@@ -19,21 +19,25 @@ enum By {
 use By::{Faults, PowerCuts};
 
 /// What `holdfast_mutant::active` is asked for in the store, and what notices.
-const MUTANTS: [(&str, By); 19] = [
+const MUTANTS: [(&str, By); 23] = [
     ("store-acknowledged-before-journal", PowerCuts),
     ("store-checkpoint-covers-too-much", PowerCuts),
     ("store-checksum-not-compared", Faults),
     ("store-choice-not-kept", PowerCuts),
     ("store-durable-too-high", PowerCuts),
     ("store-durable-write-not-flushed", PowerCuts),
+    ("store-failed-batch-forgets-records", Faults),
     ("store-failed-write-not-restated", Faults),
     ("store-flush-failure-ignored", Faults),
     ("store-flush-skipped", PowerCuts),
     ("store-growth-not-replayed", PowerCuts),
     ("store-hole-ends-log", PowerCuts),
+    ("store-journal-freed-before-commit", PowerCuts),
+    ("store-journal-place-reused-early", PowerCuts),
     ("store-page-slot-reused-early", PowerCuts),
     ("store-replay-without-checksum", PowerCuts),
     ("store-slot-reused-early", PowerCuts),
+    ("store-slot-reused-under-a-read", PowerCuts),
     ("store-stale-cell", PowerCuts),
     ("store-superblock-before-flush", PowerCuts),
     ("store-trim-not-replayed", PowerCuts),

@@ -20,6 +20,29 @@ pub(crate) enum Kind {
     Full,
     /// Small writes all over, so that the journal fills and checkpoints follow each other.
     Checkpoints,
+    /// The same, and checkpoints take so long that the journal is full before they end.
+    SlowCheckpoints,
+    /// A pool with few free slots, in which reads take longer than it takes to write their blocks anew and use the slots again.
+    SlowReads,
+}
+
+impl Kind {
+    const ALL: [Kind; 9] = [
+        Kind::Mixed,
+        Kind::Mixed,
+        Kind::Hot,
+        Kind::Volumes,
+        Kind::Full,
+        Kind::Checkpoints,
+        Kind::SlowCheckpoints,
+        Kind::SlowCheckpoints,
+        Kind::SlowReads,
+    ];
+
+    /// Whether the pool is filled first.
+    pub(crate) fn is_full(self) -> bool {
+        matches!(self, Kind::Full | Kind::SlowReads)
+    }
 }
 
 /// What goes wrong besides power cuts.
@@ -47,7 +70,9 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
-    pub(crate) const ALL: [Trouble; 9] = [
+    /// Data that cannot be written comes twice: what shares a journal block with it is to be met by that, too.
+    pub(crate) const ALL: [Trouble; 10] = [
+        Trouble::DataWriteErrors,
         Trouble::DataWriteErrors,
         Trouble::WriteErrors,
         Trouble::FlushErrors,
@@ -61,11 +86,14 @@ impl Trouble {
 
     /// Whether blocks may be found damaged.
     pub(crate) fn damages(self) -> bool {
+        self.damages_for_good() || matches!(self, Trouble::FlushErrors | Trouble::Gone)
+    }
+
+    /// Whether they may be so after a recovery. Where it may not be, nothing may be amiss in the whole pool.
+    pub(crate) fn damages_for_good(self) -> bool {
         matches!(
             self,
-            Trouble::FlushErrors
-                | Trouble::Gone
-                | Trouble::ReadErrors
+            Trouble::ReadErrors
                 | Trouble::ReadsElsewhere
                 | Trouble::LostDataWrites
                 | Trouble::LostWrites
@@ -112,7 +140,8 @@ pub(crate) struct Scenario {
     pub(crate) flushes: u64,
     /// Crashes.
     pub(crate) rounds: u64,
-    /// Steps between two crashes at most.
+    /// Steps between two crashes.
+    pub(crate) steps_min: u64,
     pub(crate) steps_max: u64,
 }
 
@@ -120,33 +149,43 @@ impl Scenario {
     /// The run with this seed. With `troubled`, something goes wrong besides power cuts.
     pub(crate) fn new(seed: u64, troubled: bool) -> Scenario {
         let mut rng = Rng::new(mix(seed) ^ 0x7363_656e);
-        let kinds = [Kind::Mixed, Kind::Mixed, Kind::Hot, Kind::Volumes, Kind::Full, Kind::Checkpoints];
-        let kind = *rng.pick(&kinds);
+        let kind = *rng.pick(&Kind::ALL);
         let trouble = if troubled { *rng.pick(&Trouble::ALL) } else { Trouble::Nothing };
         let blocks_max = match kind {
             Kind::Hot => 24,
-            Kind::Checkpoints => 4,
+            Kind::Checkpoints | Kind::SlowCheckpoints => 4,
             Kind::Mixed | Kind::Volumes | Kind::Full => *rng.pick(&[8, 40, 256]),
+            Kind::SlowReads => 64,
         };
         Scenario {
             seed,
             kind,
             trouble,
             sector: if rng.chance(700) { 512 } else { 4096 },
-            slots: rng.between(2048, if kind == Kind::Full { 2300 } else { 3200 }),
+            slots: rng.between(2048, if kind.is_full() { 2300 } else { 3200 }),
             arena_bytes: *rng.pick(&[4 << 20, 8 << 20]),
             pace: Pace {
-                slow_reads: *rng.pick(&[20, 200]),
+                slow_reads: if kind == Kind::SlowReads { 500 } else { *rng.pick(&[20, 200]) },
                 slow_writes: *rng.pick(&[2, 20]),
                 slow_flushes: *rng.pick(&[20, 300]),
+                slow_pages: if kind == Kind::SlowCheckpoints { 800 } else { 0 },
             },
             zero_ahead: rng.chance(300),
-            depth: *rng.pick(&[1, 2, 4, 8, 32]),
+            depth: match kind {
+                Kind::SlowReads => 32,
+                Kind::SlowCheckpoints => 8,
+                _ => *rng.pick(&[1, 2, 4, 8, 32]),
+            },
             blocks_max,
             durable: *rng.pick(&[0, 30, 300]),
             flushes: *rng.pick(&[5, 40, 150]),
             rounds: 10,
-            steps_max: if kind == Kind::Checkpoints { 1500 } else { *rng.pick(&[100, 500, 900]) },
+            steps_min: if kind == Kind::SlowCheckpoints { 1000 } else { 0 },
+            steps_max: match kind {
+                Kind::Checkpoints | Kind::SlowReads => 1500,
+                Kind::SlowCheckpoints => 2500,
+                Kind::Mixed | Kind::Hot | Kind::Volumes | Kind::Full => *rng.pick(&[100, 500, 900]),
+            },
         }
     }
 }

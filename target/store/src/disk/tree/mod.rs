@@ -186,9 +186,11 @@ impl Tree {
         self.losses && self.map(volume).is_some_and(|map| matches!(self.over(map, cell, 0), Over::Lost))
     }
 
-    /// How many cells of a range are no holes.
+    /// How many cells of a range are no holes. Those under lost pages do not count: written, they take pages, too.
     pub(in crate::disk) fn live_in(&self, volume: VolumeIndex, cells: Range<u64>) -> u64 {
-        cells.filter(|cell| self.get(volume, *cell).is_some()).count() as u64
+        let is_there =
+            |cell: &u64| self.get(volume, *cell).is_some() && !self.is_under_lost_page(volume, *cell);
+        cells.filter(is_there).count() as u64
     }
 
     /// How many pages are missing over a range of cells, at most. `None` if there is no room for so many beside those that are

@@ -145,6 +145,12 @@ impl Block {
         Some(found)
     }
 
+    /// A recovery left something that cannot be read now: any version, whatever was said of it before.
+    pub(crate) fn leave_open(&mut self) {
+        self.later.iter_mut().for_each(|version| version.state = State::Open);
+        self.seen = 0;
+    }
+
     fn versions(&self) -> impl Iterator<Item = &Version> {
         std::iter::once(&self.base).chain(&self.later)
     }

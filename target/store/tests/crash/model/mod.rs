@@ -215,6 +215,13 @@ impl Model {
         Ok(())
     }
 
+    /// A recovery left something in a block that cannot be read.
+    pub(crate) fn leave_open(&mut self, at: Address) {
+        if let Some(volume) = self.volumes.get_mut(&at.volume) {
+            volume.blocks[at.lba as usize].leave_open();
+        }
+    }
+
     /// A recovery left this in a block: from now on it is so. Returns what it is.
     pub(crate) fn settle(
         &mut self,

@@ -82,7 +82,7 @@ impl World {
         let hot = match self.scenario.kind {
             Kind::Hot => 900,
             Kind::Mixed | Kind::Volumes => 500,
-            Kind::Full | Kind::Checkpoints => 100,
+            Kind::Full | Kind::Checkpoints | Kind::SlowCheckpoints | Kind::SlowReads => 100,
         };
         let start =
             if self.rng.chance(hot) { self.rng.below(last.min(40) + 1) } else { self.rng.below(last + 1) };
@@ -174,7 +174,7 @@ impl World {
     pub(super) fn create_volume(&mut self) -> Result<(), String> {
         self.last_volume += 1;
         let id = self.last_volume;
-        let longest = if self.scenario.kind == Kind::Full { 1200 } else { 700 };
+        let longest = if self.scenario.kind.is_full() { 1200 } else { 700 };
         let blocks = self.rng.between(16, longest);
         let spec = scenario::volume(&mut self.rng, id, blocks);
         let created = self.stores.create_volume(pool_id(), &spec);

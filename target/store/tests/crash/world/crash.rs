@@ -107,9 +107,9 @@ impl World {
         self.verify()
     }
 
-    /// The offline check finds nothing worse than this on a device that never failed.
+    /// The offline check finds nothing worse than this on a device that has damaged nothing.
     fn check_offline(&mut self, worst: Severity) -> Result<(), String> {
-        if self.scenario.trouble != Trouble::Nothing || !self.rng.chance(300) {
+        if self.scenario.trouble.damages_for_good() || !self.rng.chance(300) {
             return Ok(());
         }
         let report =
@@ -131,6 +131,7 @@ impl World {
             (Class::MidDelete, changing(ChangeKind::Delete)),
             (Class::MidGrow, changing(ChangeKind::Grow)),
             (Class::AfterWrap, journal.clone().any(|slot| self.disk.times_written(slot) > 1)),
+            (Class::JournalFull, self.is_journal_full()),
             (Class::NearlyFull, self.is_nearly_full()),
             (Class::Closed, self.closed),
         ];

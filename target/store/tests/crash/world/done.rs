@@ -60,7 +60,7 @@ impl World {
                 self.forget_damage(volume, range);
                 Ok(())
             }
-            Err(StoreError::NoRoom) if !surely_there => {
+            Err(StoreError::NoRoom) if !surely_there || self.scenario.trouble.damages() => {
                 self.model.withdraw(volume, range, order);
                 Ok(())
             }

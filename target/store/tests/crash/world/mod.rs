@@ -202,7 +202,7 @@ impl World {
 
     /// Fills the pool to what the scenario asks for.
     fn fill(&mut self) -> Result<(), String> {
-        if self.scenario.kind != Kind::Full {
+        if !self.scenario.kind.is_full() {
             return Ok(());
         }
         let mut attempts = 0;
@@ -223,8 +223,12 @@ impl World {
     /// From one crash to the next.
     fn round(&mut self) -> Result<(), String> {
         self.start_trouble();
-        let steps = self.rng.skewed(self.scenario.steps_max);
-        let wait_for = self.rng.below(6);
+        let Scenario { steps_min, steps_max, .. } = self.scenario;
+        let steps = steps_min + self.rng.skewed(steps_max - steps_min);
+        let wait_for = match self.scenario.kind {
+            Kind::SlowCheckpoints if self.rng.chance(500) => 3,
+            _ => self.rng.below(6),
+        };
         let mut left = steps;
         while left > 0 {
             self.step()?;
@@ -250,8 +254,14 @@ impl World {
             0 => self.is_in_checkpoint(),
             1 => under_way(ChangeKind::Delete),
             2 => under_way(ChangeKind::Grow),
+            3 => self.is_journal_full(),
             _ => false,
         }
+    }
+
+    fn is_journal_full(&self) -> bool {
+        let blocks = self.stores.disk_pool(pool_id()).map(|pool| pool.journal_blocks());
+        blocks.is_some_and(|(ring, used)| used >= ring)
     }
 
     fn is_in_checkpoint(&self) -> bool {

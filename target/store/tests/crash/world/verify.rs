@@ -84,9 +84,10 @@ impl World {
                 Ok(())
             }
             Err(StoreError::Media(Lba(lba)) | StoreError::ReadFault(Lba(lba)))
-                if self.may_be_damaged(volume, lba) && range.contains(&lba) =>
+                if self.scenario.trouble.damages_for_good() && range.contains(&lba) =>
             {
                 self.damaged.insert((volume, lba));
+                self.model.leave_open(Address { volume, lba });
                 Ok(())
             }
             Err(error) => Err(format!("block {range:?} of volume {volume} after a recovery: {error}")),
