@@ -517,6 +517,7 @@ impl<A: PoolMemory> DiskPool<A> {
             End::Trim { token, slots, frames } => {
                 frames.into_iter().for_each(|frame| self.arena.give_back(frame));
                 self.emptying.retain(|trimmed| trimmed.token != token);
+                let failed = failed && !holdfast_mutant::active("store-failed-batch-forgets-records");
                 match result {
                     Ok(()) if failed => self.restate.end_later(token, slots),
                     _ => self.finish(token, slots, result),

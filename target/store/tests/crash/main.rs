@@ -31,7 +31,7 @@ use runs::{Series, run_one};
 /// Crashes in every run of the tests.
 const CRASHES: u64 = 2000;
 /// Crashes with faults besides.
-const CRASHES_WITH_FAULTS: u64 = 600;
+const CRASHES_WITH_FAULTS: u64 = 2000;
 /// Crashes of each kind among those, at least: enough that none is there by accident.
 const OF_EACH_CLASS: u64 = 10;
 

@@ -7,7 +7,7 @@ use holdfast_store::VolumeSpec;
 
 use super::{Ask, Change, ChangeKind, Pending, World, pool_id};
 use crate::content::{Address, What};
-use crate::scenario::{self, Kind};
+use crate::scenario::{self, Kind, Trouble};
 
 /// Volumes at once.
 const VOLUMES_MAX: usize = 6;
@@ -16,7 +16,8 @@ impl World {
     /// A host asks for something.
     pub(super) fn act(&mut self) -> Result<(), String> {
         let volumes: Vec<VolumeSpec> = self.model.present().collect();
-        let changes = if self.scenario.kind == Kind::Volumes { 80 } else { 12 };
+        let often = self.scenario.kind == Kind::Volumes || self.scenario.trouble == Trouble::DataWriteErrors;
+        let changes = if often { 80 } else { 12 };
         if volumes.is_empty() || self.rng.chance(changes) {
             return self.change_volumes(&volumes);
         }

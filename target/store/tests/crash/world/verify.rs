@@ -15,6 +15,9 @@ impl World {
     pub(super) fn verify(&mut self) -> Result<(), String> {
         let found = self.volumes_found();
         self.model.settle_volumes(&found).or_else(|error| self.forgive(error))?;
+        if self.refused {
+            return Ok(());
+        }
         self.damaged.retain(|(volume, lba)| found.get(volume).is_some_and(|spec| *lba < spec.block_count));
         let damaged_before = self.damaged.len();
         self.there.clear();
@@ -57,9 +60,6 @@ impl World {
         slots: Vec<SlotRef>,
         result: Result<(), StoreError>,
     ) -> Result<(), String> {
-        if self.refused {
-            return Ok(());
-        }
         let id = VolumeId::new(volume).ok_or("a volume without a number")?;
         match result {
             Ok(()) => {
