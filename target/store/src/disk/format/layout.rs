@@ -1,9 +1,8 @@
-//! Which slots of a device hold what, and how much of it is for data.
+//! Which slots of a device hold what.
 
 use thiserror::Error;
 
-use super::page::{VOLUME_PAGES, WRITER_PAGES};
-use super::{CellShape, SLOT_LEN};
+use super::SLOT_LEN;
 
 /// The slot of the superblock's second copy; the first has slot 0.
 pub const SECOND_SUPERBLOCK: u64 = 128;
@@ -30,12 +29,6 @@ pub const WINDOW: u64 = 32;
 /// Numbers of journal blocks and generations of checkpoints stay below: they last for a hundred thousand years at a million a
 /// second, and sums of them cannot overflow.
 pub const NUMBERS_MAX: u64 = 1 << 62;
-
-/// Slots that stay free of new cells in every pool.
-const RESERVE_SLOTS_MIN: u64 = 64;
-
-/// Cells of a journal block at most, see [`super::JOURNAL_RECORDS_LEN`].
-const CELLS_PER_BATCH: u64 = 125;
 
 /// Why there is no such layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -123,25 +116,5 @@ impl Layout {
     /// Whether `slot` is one for data and pages.
     pub fn is_data(&self, slot: u64) -> bool {
         (self.data_first()..self.slots).contains(&slot)
-    }
-
-    /// Slots that new cells leave free, beside twice the map's pages: overwrites under way, deallocations, a
-    /// checkpoint and a recovery find their room here.
-    pub fn reserve_slots(&self) -> u64 {
-        // In small pools, batches that are full and all in flight at once would be the whole pool.
-        let batches = (WINDOW * CELLS_PER_BATCH).min(self.slots / 16);
-        RESERVE_SLOTS_MIN.max(self.slots / 64) + batches
-    }
-
-    /// Cells that fit if the map is dense: what is left of the slots for data after the reserve and twice the pages
-    /// of a map of cells of the small shape, whose leaves hold fewer, and of the tables. A sparse map has more
-    /// pages for as many cells, and then the room ends earlier.
-    pub fn capacity_cells(&self) -> u64 {
-        let tables = 2 * 2 * (1 + VOLUME_PAGES + WRITER_PAGES) as u64;
-        let left = self.data_slots().saturating_sub(self.reserve_slots() + tables.min(self.slots / 16));
-        let per_leaf = CellShape::Small.cells_per_leaf();
-        // Of `per_leaf + 2` slots two are leaves; pages above the leaves are less than one in 200 of these.
-        let leaves_twice = 2 * left.div_ceil(per_leaf + 2);
-        left.saturating_sub(leaves_twice + leaves_twice / 200 + 2)
     }
 }
