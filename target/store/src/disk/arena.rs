@@ -45,6 +45,9 @@ pub(super) fn place_of(slot: SlotRef) -> Option<(Frame, usize)> {
     Some((Frame(frame), usize::try_from(number % SECTORS_MAX as u64).ok()?))
 }
 
+/// Blocks of a frame behind the first.
+const SMALL_RECORDS: usize = SECTORS_MAX - 1;
+
 /// Words of the map of free frames that stand for a large page of 2 MiB.
 const PAGE_WORDS: usize = 8;
 
@@ -63,8 +66,10 @@ pub(super) struct Arena<A> {
     next: usize,
     /// How many blocks of each frame are lent.
     lent: Vec<u8>,
-    /// What is kept beside each block: eight to a frame.
+    /// What is kept beside the first block of each frame.
     records: Vec<BlockRecord>,
+    /// The same for the others, seven to a frame, once there are volumes with small blocks.
+    small_records: Vec<BlockRecord>,
 }
 
 impl<A: PoolMemory> Arena<A> {
@@ -85,7 +90,8 @@ impl<A: PoolMemory> Arena<A> {
             page: 0,
             next: 0,
             lent: vec![0; frames],
-            records: vec![BlockRecord::hole(); frames * SECTORS_MAX],
+            records: vec![BlockRecord::hole(); frames],
+            small_records: Vec::new(),
         }
     }
 
@@ -228,19 +234,28 @@ impl<A: PoolMemory> Arena<A> {
 
     /// What is kept beside a block.
     pub(super) fn record(&self, slot: SlotRef) -> BlockRecord {
-        let record = record_index(slot).and_then(|index| self.records.get(index));
+        let record = place_of(slot).and_then(|(frame, sector)| match sector.checked_sub(1) {
+            None => self.records.get(frame.index()),
+            Some(after) => self.small_records.get(frame.index() * SMALL_RECORDS + after),
+        });
         record.copied().unwrap_or_else(BlockRecord::hole)
     }
 
+    /// There is a volume with small blocks.
+    pub(super) fn keep_small_records(&mut self) {
+        self.small_records.resize(self.len() * SMALL_RECORDS, BlockRecord::hole());
+    }
+
     pub(super) fn set_record(&mut self, slot: SlotRef, record: BlockRecord) {
-        if let Some(place) = record_index(slot).and_then(|index| self.records.get_mut(index)) {
+        let place = place_of(slot).and_then(|(frame, sector)| match sector.checked_sub(1) {
+            None => self.records.get_mut(frame.index()),
+            Some(after) => self.small_records.get_mut(frame.index() * SMALL_RECORDS + after),
+        });
+        debug_assert!(place.is_some(), "{slot:?} has no record");
+        if let Some(place) = place {
             *place = record;
         }
     }
-}
-
-fn record_index(slot: SlotRef) -> Option<usize> {
-    usize::try_from(slot.raw().checked_sub(1)?).ok()
 }
 
 #[cfg(test)]

@@ -239,6 +239,9 @@ impl<A: PoolMemory> DiskPool<A> {
             self.checkpoint.want();
             return Err(PoolError::TableFull);
         };
+        if shape == CellShape::Small {
+            self.arena.keep_small_records();
+        }
         self.volumes.load(index, Some(DiskVolume::new(*spec, name, shape)));
         self.tree.add(index, shape, shape.cells_of(spec.block_count));
         self.ask_for_put(index);

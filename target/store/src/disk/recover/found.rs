@@ -10,7 +10,7 @@ use crate::disk::checkpoint::{Checkpoint, PAGE_FRAMES, Tables};
 use crate::disk::dead::{DeadSlots, ReadNumbers};
 use crate::disk::flush::Flushes;
 use crate::disk::format::{
-    self, Layout, Page, PageHeader, PageKind, PagePointer, SLOT_LEN, Superblock, VOLUME_PAGES,
+    self, CellShape, Layout, Page, PageHeader, PageKind, PagePointer, SLOT_LEN, Superblock, VOLUME_PAGES,
     VOLUMES_PER_PAGE, VolumeEntry, WINDOW, WRITER_PAGES, WRITERS_PER_PAGE, directory_entry, verify_page,
 };
 use crate::disk::io::Device;
@@ -227,6 +227,9 @@ impl Found {
             self.tree.lose_cell(volume, cell);
         }
         let mut arena = Arena::new(arena);
+        if self.volumes.iter().any(|(_, volume)| volume.shape == CellShape::Small) {
+            arena.keep_small_records();
+        }
         let mut take = |count: usize| -> Vec<Frame> { (0..count).filter_map(|_| arena.take()).collect() };
         let batches = take(usize::try_from(WINDOW).unwrap_or(0) + 1);
         let pages = take(PAGE_FRAMES);
