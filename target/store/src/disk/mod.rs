@@ -12,7 +12,7 @@
 //! | [`io`] | what is asked of a device, and what a device is to threads |
 //! | `pool` | what a pool consists of, and its turns |
 //! | `arena`, `lend`, `gather` | memory for payloads under way, whom it is lent, and what goes to the device of it at once |
-//! | `space`, `room`, `dead`, `zero` | free slots, how much there is for whom, when a slot may be used again, and zeroes ahead |
+//! | `space`, `room`, `admit`, `dead`, `zero` | free slots, how much there is for whom, when a slot may be used again, and zeroes ahead |
 //! | `tree` | the maps in memory |
 //! | `write`, `partial`, `trim`, `volumes` | changes, and how they get into the log |
 //! | `log`, `restate`, `writers` | the journal as it is written |
@@ -20,6 +20,7 @@
 //! | `flush`, `checkpoint` | what is durable when |
 //! | `recover` | making a pool, and finding one again |
 
+mod admit;
 mod arena;
 pub mod check;
 mod checkpoint;

@@ -10,7 +10,7 @@ use super::format::{CellShape, SECTORS_MAX};
 use super::log::End;
 use super::partial::Sectors;
 use super::pool::DiskPool;
-use super::write::{Pending, Step, cells_of};
+use super::write::{Pending, Step};
 use crate::PoolMemory;
 use crate::memory::VolumeIndex;
 
@@ -77,22 +77,6 @@ impl<A: PoolMemory> DiskPool<A> {
             }
             Err(error) => self.finish(token, slots, Err(error)),
         }
-    }
-
-    /// Looks whether blocks can be deallocated: the cells that they lie in.
-    fn admit_trim(&self, volume: VolumeIndex, lba: u64, blocks: u64) -> Result<Range<u64>, StoreError> {
-        if self.has_failed() {
-            return Err(StoreError::WriteFault);
-        }
-        self.check_range(volume, lba, blocks)?;
-        let found = self.volumes.get(volume).ok_or(StoreError::NoVolume)?;
-        let cells = cells_of(found.shape, lba, blocks);
-        // Under a lost page, what stays lost needs pages of its own.
-        let fits = |cell| {
-            !self.tree.is_under_lost_page(volume, cell) || self.growth(volume, cell..cell + 1, 1).is_some()
-        };
-        let last = cells.end.saturating_sub(1);
-        if fits(cells.start) && fits(last) { Ok(cells) } else { Err(StoreError::NoRoom) }
     }
 
     /// Puts a deallocation into the log.
