@@ -327,3 +327,32 @@ fn checkpoint_after_a_failed_write_has_all_volumes() {
     settle(&mut stores, &disk);
     assert_eq!(open(&disk).disk_pool(pool_id()).unwrap().volumes().count(), 2);
 }
+
+/// A Copy of holes writes them beside other blocks.
+#[test]
+fn holes_among_written_blocks_are_holes_and_nothing_else_is() {
+    for block_len in [512, 4096] {
+        let disk = Disk::new(24 << 20);
+        let mut stores = create(&disk);
+        let volume = spec(1, block_len, 100);
+        stores.create_named_volume(pool_id(), &volume, "v").unwrap();
+        let op = write(&mut stores, &volume, 4, 20, 1).unwrap();
+        stores.submit(op);
+        settle(&mut stores, &disk);
+        let op = write(&mut stores, &volume, 4, 20, 2).unwrap();
+        let StoreOp::Publish { slots, .. } = &op else { panic!("{op:?}") };
+        for slot in [slots[0], slots[7], slots[8]] {
+            stores.set_record(volume.id, slot, &BlockRecord::hole());
+        }
+        stores.submit(op);
+        assert!(settle(&mut stores, &disk).iter().all(|done| done.result.is_ok()));
+        let mut expected = [2; 20];
+        for at in [0, 7, 8] {
+            expected[at] = 0;
+        }
+        assert_eq!(read(&mut stores, &disk, &volume, 4, 20).unwrap(), expected);
+        let report = check(&disk, CheckOptions { data: true }, &mut |_| ()).unwrap();
+        assert!(!report.is_damaged(), "{:?}", report.findings);
+        assert_eq!(read(&mut open(&disk), &disk, &volume, 4, 20).unwrap(), expected, "{block_len}");
+    }
+}

@@ -349,6 +349,10 @@ impl<A: PoolMemory> DiskPool<A> {
 
     /// The index of whoever wrote a block.
     pub(super) fn writer_index(&mut self, record: &BlockRecord) -> u16 {
+        if record.provenance == Provenance::Hole {
+            // A Copy of a hole: nothing is kept of one.
+            return 0;
+        }
         record.writer.map_or(WRITER_UNKNOWN, |writer| self.writers.index_of(writer))
     }
 
