@@ -4,19 +4,20 @@ use holdfast_block::attribution::{FaultKind, Verdict};
 use holdfast_block::{BlockError, DRILLS_MAX, Drill, Enforce, Lba};
 use holdfast_pi::{PiType, Tag};
 
-use crate::world::{World, host};
+use crate::world::{Kind, World, host};
+
+on_each_pool!(a_flipped_bit_waits_for_its_block_and_is_the_targets_fault, drills_that_wait_are_limited,);
 
 fn drill(world: &World, key: u64, lba: u64, bit: usize) -> Drill {
     Drill { key, volume: world.volume, lba: Lba(lba), bit }
 }
 
-#[test]
-fn a_flipped_bit_waits_for_its_block_and_is_the_targets_fault() {
+fn a_flipped_bit_waits_for_its_block_and_is_the_targets_fault(kind: Kind) {
     for block_len in [512_u32, 4096] {
         let bits = 8 * usize::try_from(block_len).unwrap();
         for (bit, tag) in [(0, Tag::Guard), (bits - 1, Tag::Guard), (bits, Tag::Guard), (bits + 56, Tag::Ref)]
         {
-            let mut world = World::new(PiType::Type1, block_len);
+            let mut world = World::new(kind, PiType::Type1, block_len);
             let a = world.attach(1, Enforce::Any);
             let armed = drill(&world, 7, 5, bit);
             assert!(world.service.arm(armed));
@@ -46,9 +47,8 @@ fn a_flipped_bit_waits_for_its_block_and_is_the_targets_fault() {
     }
 }
 
-#[test]
-fn drills_that_wait_are_limited() {
-    let mut world = World::new(PiType::Type1, 4096);
+fn drills_that_wait_are_limited(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 4096);
     for key in 0..DRILLS_MAX {
         let armed = drill(&world, u64::try_from(key).unwrap(), 0, 0);
         assert!(world.service.arm(armed));

@@ -1,4 +1,4 @@
-//! The block layer over a real memory pool.
+//! The block layer over real pools: in memory, and on a disk that is in memory, too.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,10 +8,12 @@
     reason = "tests fail by panicking, and their numbers are small"
 )]
 
+#[macro_use]
+mod world;
+
 mod copy;
 mod drills;
 mod marks;
 mod pairs;
 mod service;
 mod slow;
-mod world;

@@ -3,7 +3,13 @@
 use holdfast_block::{BlockError, BlockPort, Command, Enforce, IoRow, Layout, Lba, Operation};
 use holdfast_pi::{CheckPlan, PiType};
 
-use crate::world::World;
+use crate::world::{Kind, World};
+
+on_each_pool!(
+    marked_blocks_fail_every_read_of_them_whole_and_nobody_is_blamed,
+    writing_zeroing_and_deallocating_take_the_mark_away,
+    a_reader_that_began_before_keeps_what_it_found,
+);
 
 fn run(world: &mut World, command: &Command, payload: &[u8]) -> Result<(), BlockError> {
     let (ticket, result) = world.run(command, payload);
@@ -11,9 +17,8 @@ fn run(world: &mut World, command: &Command, payload: &[u8]) -> Result<(), Block
     result
 }
 
-#[test]
-fn marked_blocks_fail_every_read_of_them_whole_and_nobody_is_blamed() {
-    let mut world = World::new(PiType::Type1, 4096);
+fn marked_blocks_fail_every_read_of_them_whole_and_nobody_is_blamed(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 4096);
     let a = world.attach(1, Enforce::Any);
     let wire = world.good(0, 8, 0);
     world.write(a, 0, &wire).unwrap();
@@ -40,9 +45,8 @@ fn marked_blocks_fail_every_read_of_them_whole_and_nobody_is_blamed() {
     assert_eq!(world.service.tickets_in_use(), 0);
 }
 
-#[test]
-fn writing_zeroing_and_deallocating_take_the_mark_away() {
-    let mut world = World::new(PiType::Type1, 512);
+fn writing_zeroing_and_deallocating_take_the_mark_away(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 512);
     let a = world.attach(1, Enforce::Any);
     let plain = |world: &World, operation, lba, blocks| Command {
         layout: Layout::DataOnly,
@@ -63,9 +67,8 @@ fn writing_zeroing_and_deallocating_take_the_mark_away() {
     assert_ne!(world.row(1), IoRow::default());
 }
 
-#[test]
-fn a_reader_that_began_before_keeps_what_it_found() {
-    let mut world = World::new(PiType::Type1, 4096);
+fn a_reader_that_began_before_keeps_what_it_found(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 4096);
     let a = world.attach(1, Enforce::Any);
     let wire = world.good(0, 2, 0);
     world.write(a, 0, &wire).unwrap();

@@ -7,7 +7,20 @@ use holdfast_block::{
 };
 use holdfast_pi::{PiType, Tag};
 
-use crate::world::World;
+use crate::world::{Kind, World};
+
+on_each_pool!(
+    a_pair_writes_only_what_it_has_compared,
+    each_half_is_checked_by_itself,
+    compare_holds_data_against_data_and_checks_tuples,
+    nobody_writes_between_the_halves_of_a_pair,
+    a_pair_waits_for_writes_that_are_under_way,
+    of_many_pairs_that_expect_the_same_one_wins_whatever_the_store_does_first,
+    a_pair_may_be_given_up_at_any_point_and_blocks_nobody,
+    a_pair_that_is_given_up_while_it_waits_leaves_its_turn,
+    a_reader_finds_all_of_a_write_or_nothing_of_it,
+    whatever_comes_and_goes_pairs_are_alone_and_everything_ends,
+);
 
 /// Begins a command and gives it its whole payload.
 fn begin(world: &mut World, command: &Command, payload: &[u8]) -> TicketId {
@@ -45,9 +58,8 @@ fn waiting(world: &mut World) -> usize {
     world.service.store().waiting()
 }
 
-#[test]
-fn a_pair_writes_only_what_it_has_compared() {
-    let mut world = World::new(PiType::Type1, 4096);
+fn a_pair_writes_only_what_it_has_compared(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 4096);
     let a = world.attach(1, Enforce::Any);
     let [old, new, other] = [0, 1, 2].map(|seed| world.good(3, 1, seed));
     world.write(a, 3, &old).unwrap();
@@ -63,9 +75,8 @@ fn a_pair_writes_only_what_it_has_compared() {
     assert_eq!(world.service.tickets_in_use(), 0);
 }
 
-#[test]
-fn each_half_is_checked_by_itself() {
-    let mut world = World::new(PiType::Type1, 512);
+fn each_half_is_checked_by_itself(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 512);
     let a = world.attach(1, Enforce::Any);
     let [old, new] = [0, 1].map(|seed| world.good(3, 1, seed));
     world.write(a, 3, &old).unwrap();
@@ -90,9 +101,8 @@ fn each_half_is_checked_by_itself() {
     assert_eq!(world.read(a, 3, 1), Ok(old));
 }
 
-#[test]
-fn compare_holds_data_against_data_and_checks_tuples() {
-    let mut world = World::new(PiType::Type1, 4096);
+fn compare_holds_data_against_data_and_checks_tuples(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 4096);
     let a = world.attach(1, Enforce::Any);
     let zeroes = [vec![0; 4096], vec![0xff; 8]].concat();
     let mut other = zeroes.clone();
@@ -105,9 +115,8 @@ fn compare_holds_data_against_data_and_checks_tuples() {
     }
 }
 
-#[test]
-fn nobody_writes_between_the_halves_of_a_pair() {
-    let mut world = World::new(PiType::Type1, 4096);
+fn nobody_writes_between_the_halves_of_a_pair(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 4096);
     let (a, b) = (world.attach(1, Enforce::Any), world.attach(2, Enforce::Any));
     let [old, new, late] = [0, 1, 2].map(|seed| world.good(3, 1, seed));
     world.write(a, 3, &old).unwrap();
@@ -147,9 +156,8 @@ fn nobody_writes_between_the_halves_of_a_pair() {
     assert_eq!(world.service.tickets_in_use(), 0);
 }
 
-#[test]
-fn a_pair_waits_for_writes_that_are_under_way() {
-    let mut world = World::new(PiType::Type1, 4096);
+fn a_pair_waits_for_writes_that_are_under_way(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 4096);
     let (a, b) = (world.attach(1, Enforce::Any), world.attach(2, Enforce::Any));
     let [old, new, other] = [0, 1, 2].map(|seed| world.good(3, 1, seed));
     world.write(a, 3, &old).unwrap();
@@ -165,10 +173,9 @@ fn a_pair_waits_for_writes_that_are_under_way() {
     assert_eq!(let_go(&mut world, 0), failed, "it has seen what the other wrote");
 }
 
-#[test]
-fn of_many_pairs_that_expect_the_same_one_wins_whatever_the_store_does_first() {
+fn of_many_pairs_that_expect_the_same_one_wins_whatever_the_store_does_first(kind: Kind) {
     for seed in 1..=40_u64 {
-        let mut world = World::new(PiType::Type1, 512);
+        let mut world = World::new(kind, PiType::Type1, 512);
         let hosts: Vec<AttachmentId> = (1..=8).map(|host| world.attach(host, Enforce::Any)).collect();
         let mut now = world.good(9, 1, 0);
         world.write(hosts[0], 9, &now).unwrap();
@@ -198,11 +205,10 @@ fn of_many_pairs_that_expect_the_same_one_wins_whatever_the_store_does_first() {
     }
 }
 
-#[test]
-fn a_pair_may_be_given_up_at_any_point_and_blocks_nobody() {
+fn a_pair_may_be_given_up_at_any_point_and_blocks_nobody(kind: Kind) {
     for steps in 0..=3 {
         for first in [true, false] {
-            let mut world = World::new(PiType::Type1, 4096);
+            let mut world = World::new(kind, PiType::Type1, 4096);
             let (a, b) = (world.attach(1, Enforce::Any), world.attach(2, Enforce::Any));
             let [old, new, late] = [0, 1, 2].map(|seed| world.good(3, 1, seed));
             world.write(a, 3, &old).unwrap();
@@ -228,10 +234,9 @@ fn a_pair_may_be_given_up_at_any_point_and_blocks_nobody() {
     }
 }
 
-#[test]
-fn a_pair_that_is_given_up_while_it_waits_leaves_its_turn() {
+fn a_pair_that_is_given_up_while_it_waits_leaves_its_turn(kind: Kind) {
     for first in [true, false] {
-        let mut world = World::new(PiType::Type1, 4096);
+        let mut world = World::new(kind, PiType::Type1, 4096);
         let (a, b) = (world.attach(1, Enforce::Any), world.attach(2, Enforce::Any));
         let [old, new, early] = [0, 1, 2].map(|seed| world.good(3, 1, seed));
         world.service.store_mut().hold();
@@ -255,9 +260,8 @@ fn a_pair_that_is_given_up_while_it_waits_leaves_its_turn() {
     }
 }
 
-#[test]
-fn a_reader_finds_all_of_a_write_or_nothing_of_it() {
-    let mut world = World::new(PiType::Type1, 512);
+fn a_reader_finds_all_of_a_write_or_nothing_of_it(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 512);
     let (a, b) = (world.attach(1, Enforce::Any), world.attach(2, Enforce::Any));
     let [old, new] = [0, 1].map(|seed| world.good(0, 200, seed));
     world.write(a, 0, &old).unwrap();
@@ -327,10 +331,9 @@ fn let_one_go(world: &mut World, pairs: &mut Vec<PairUnderWay>, roll: &mut impl 
     done.len()
 }
 
-#[test]
-fn whatever_comes_and_goes_pairs_are_alone_and_everything_ends() {
+fn whatever_comes_and_goes_pairs_are_alone_and_everything_ends(kind: Kind) {
     for seed in 1..=300_u64 {
-        let mut world = World::new(PiType::Type1, 512);
+        let mut world = World::new(kind, PiType::Type1, 512);
         let hosts: Vec<AttachmentId> = (1..=3).map(|host| world.attach(host, Enforce::Any)).collect();
         world.service.store_mut().hold();
         let mut dice = seed;

@@ -7,14 +7,35 @@ use holdfast_block::{
 };
 use holdfast_pi::{CheckPlan, GuardKind, InsertTags, PiType, Tag, Tuple, guard_of};
 
-use crate::world::{BLOCKS, World, host};
+use crate::world::{BLOCKS, Kind, World, host};
 
-#[test]
-fn a_host_made_tuple_is_kept_byte_for_byte_and_counted_as_checked() {
+on_each_pool!(
+    a_host_made_tuple_is_kept_byte_for_byte_and_counted_as_checked,
+    one_flipped_bit_fails_the_write_stores_nothing_and_blames_the_writer,
+    a_block_stored_unchecked_accuses_its_writer_not_its_reader_and_not_the_target,
+    of_many_stored_blocks_the_lowest_bad_one_is_reported,
+    a_block_that_went_bad_in_the_targets_memory_is_the_targets_fault,
+    plain_writes_are_inserted_and_plain_reads_stripped_and_checked,
+    holes_read_as_zeroes_under_all_ones_tuples_and_escape_checks,
+    write_zeroes_with_tuples_stores_checked_zeroes_and_counts_nowhere,
+    compare_tells_equal_from_different_and_checks_what_came,
+    ranges_that_end_beyond_the_volume_are_refused_also_near_2_to_the_64,
+    a_host_that_must_send_tuples_may_not_leave_them_out,
+    a_cancelled_write_leaves_no_trace_and_gives_its_room_back,
+    a_damaged_payload_is_not_stored,
+    a_detached_session_gets_no_more_in_but_its_commands_finish,
+    payloads_on_their_way_crowd_the_core_until_they_end,
+    writes_that_fill_all_room_in_flight_are_told_to_come_back_not_that_the_pool_is_full,
+    limits_answer_busy_and_nothing_leaks,
+    a_host_leaves_places_on_volumes_to_others_and_its_own_come_back,
+    what_free_tickets_keep_for_their_next_command_does_not_add_up,
+);
+
+fn a_host_made_tuple_is_kept_byte_for_byte_and_counted_as_checked(kind: Kind) {
     for (pi_type, block_len) in
         [(PiType::Type1, 512), (PiType::Type1, 4096), (PiType::Type2, 4096), (PiType::Type3, 512)]
     {
-        let mut world = World::new(pi_type, block_len);
+        let mut world = World::new(kind, pi_type, block_len);
         let a = world.attach(1, Enforce::RequirePi);
         let wire = world.good(3, 32, 0);
         assert_eq!(world.write(a, 3, &wire), Ok(()));
@@ -27,8 +48,7 @@ fn a_host_made_tuple_is_kept_byte_for_byte_and_counted_as_checked() {
     }
 }
 
-#[test]
-fn one_flipped_bit_fails_the_write_stores_nothing_and_blames_the_writer() {
+fn one_flipped_bit_fails_the_write_stores_nothing_and_blames_the_writer(kind: Kind) {
     for pi_type in [PiType::Type1, PiType::Type2, PiType::Type3] {
         for block_len in [512, 4096] {
             for block in [0_u32, 16, 31] {
@@ -36,15 +56,15 @@ fn one_flipped_bit_fails_the_write_stores_nothing_and_blames_the_writer() {
                     if pi_type == PiType::Type3 && tag == Tag::Ref {
                         continue;
                     }
-                    flip_and_check(pi_type, block_len, block, tag, byte);
+                    flip_and_check(kind, pi_type, block_len, block, tag, byte);
                 }
             }
         }
     }
 }
 
-fn flip_and_check(pi_type: PiType, block_len: u32, block: u32, tag: Tag, byte: usize) {
-    let mut world = World::new(pi_type, block_len);
+fn flip_and_check(kind: Kind, pi_type: PiType, block_len: u32, block: u32, tag: Tag, byte: usize) {
+    let mut world = World::new(kind, pi_type, block_len);
     let a = world.attach(1, Enforce::Any);
     let b = world.attach(2, Enforce::Any);
     let before = world.good(5, 32, 1);
@@ -91,9 +111,8 @@ fn flip_and_check(pi_type: PiType, block_len: u32, block: u32, tag: Tag, byte: u
     assert_eq!(world.service.tickets_in_use(), 0);
 }
 
-#[test]
-fn a_block_stored_unchecked_accuses_its_writer_not_its_reader_and_not_the_target() {
-    let mut world = World::new(PiType::Type1, 4096);
+fn a_block_stored_unchecked_accuses_its_writer_not_its_reader_and_not_the_target(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 4096);
     let a = world.attach(1, Enforce::Any);
     let b = world.attach(2, Enforce::Any);
     let mut wire = world.good(0, 4, 0);
@@ -119,9 +138,8 @@ fn a_block_stored_unchecked_accuses_its_writer_not_its_reader_and_not_the_target
     assert_eq!(world.row(1).read.guard_errors, 0);
 }
 
-#[test]
-fn of_many_stored_blocks_the_lowest_bad_one_is_reported() {
-    let mut world = World::new(PiType::Type1, 512);
+fn of_many_stored_blocks_the_lowest_bad_one_is_reported(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 512);
     let a = world.attach(1, Enforce::Any);
     for bad in 0..19 {
         let mut wire = world.good(0, 19, 0);
@@ -137,9 +155,8 @@ fn of_many_stored_blocks_the_lowest_bad_one_is_reported() {
     }
 }
 
-#[test]
-fn a_block_that_went_bad_in_the_targets_memory_is_the_targets_fault() {
-    let mut world = World::new(PiType::Type1, 4096);
+fn a_block_that_went_bad_in_the_targets_memory_is_the_targets_fault(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 4096);
     let a = world.attach(1, Enforce::Any);
     // What a flipped bit leaves: a record that says the guard was right on arrival, beside data that it does not fit.
     let wire = world.good(0, 1, 0);
@@ -159,9 +176,8 @@ fn a_block_that_went_bad_in_the_targets_memory_is_the_targets_fault() {
     assert_eq!(world.faults.0.borrow()[0].verdict, Verdict::Target);
 }
 
-#[test]
-fn plain_writes_are_inserted_and_plain_reads_stripped_and_checked() {
-    let mut world = World::new(PiType::Type1, 512);
+fn plain_writes_are_inserted_and_plain_reads_stripped_and_checked(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 512);
     let a = world.attach(1, Enforce::Any);
     let data: Vec<u8> = (0..8 * 512_usize).map(|at| (at / 3) as u8).collect();
     let write = Command {
@@ -196,9 +212,8 @@ fn plain_writes_are_inserted_and_plain_reads_stripped_and_checked() {
     }
 }
 
-#[test]
-fn holes_read_as_zeroes_under_all_ones_tuples_and_escape_checks() {
-    let mut world = World::new(PiType::Type1, 4096);
+fn holes_read_as_zeroes_under_all_ones_tuples_and_escape_checks(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 4096);
     let a = world.attach(1, Enforce::Any);
     let hole = [vec![0_u8; 4096], vec![0xff; 8]].concat();
     assert_eq!(world.read(a, 9, 1), Ok(hole.clone()));
@@ -214,9 +229,8 @@ fn holes_read_as_zeroes_under_all_ones_tuples_and_escape_checks() {
     assert_eq!(world.service.blocks_allocated(world.volume), Some(2));
 }
 
-#[test]
-fn write_zeroes_with_tuples_stores_checked_zeroes_and_counts_nowhere() {
-    let mut world = World::new(PiType::Type1, 4096);
+fn write_zeroes_with_tuples_stores_checked_zeroes_and_counts_nowhere(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 4096);
     let a = world.attach(1, Enforce::Any);
     let tags = InsertTags { app_tag: 0x1234, initial_ref: 20, storage_tag: 0 };
     let zeroes = Command {
@@ -233,9 +247,8 @@ fn write_zeroes_with_tuples_stores_checked_zeroes_and_counts_nowhere() {
     assert_eq!(world.row(1).read.checked, 4);
 }
 
-#[test]
-fn compare_tells_equal_from_different_and_checks_what_came() {
-    let mut world = World::new(PiType::Type1, 512);
+fn compare_tells_equal_from_different_and_checks_what_came(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 512);
     let a = world.attach(1, Enforce::Any);
     let wire = world.good(0, 4, 0);
     world.write(a, 0, &wire).unwrap();
@@ -255,9 +268,8 @@ fn compare_tells_equal_from_different_and_checks_what_came() {
     assert_eq!(world.faults.0.borrow()[0].data, bad[520..1032]);
 }
 
-#[test]
-fn ranges_that_end_beyond_the_volume_are_refused_also_near_2_to_the_64() {
-    let mut world = World::new(PiType::Type1, 4096);
+fn ranges_that_end_beyond_the_volume_are_refused_also_near_2_to_the_64(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 4096);
     let a = world.attach(1, Enforce::Any);
     for (lba, blocks) in [(BLOCKS, 1), (BLOCKS - 1, 2), (u64::MAX, 1), (u64::MAX - 3, 65536)] {
         for operation in [Operation::Read, Operation::Write, Operation::Compare, Operation::Verify] {
@@ -268,9 +280,8 @@ fn ranges_that_end_beyond_the_volume_are_refused_also_near_2_to_the_64() {
     assert!(world.read(a, BLOCKS - 1, 1).is_ok());
 }
 
-#[test]
-fn a_host_that_must_send_tuples_may_not_leave_them_out() {
-    let mut world = World::new(PiType::Type1, 4096);
+fn a_host_that_must_send_tuples_may_not_leave_them_out(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 4096);
     let a = world.attach(1, Enforce::RequirePi);
     for operation in [Operation::Read, Operation::Write, Operation::Compare, Operation::Verify] {
         let command = Command { layout: Layout::DataOnly, ..world.command(a, operation, 0, 1) };
@@ -281,9 +292,8 @@ fn a_host_that_must_send_tuples_may_not_leave_them_out() {
     assert!(world.service.begin(&command).is_ok());
 }
 
-#[test]
-fn a_cancelled_write_leaves_no_trace_and_gives_its_room_back() {
-    let mut world = World::new(PiType::Type1, 4096);
+fn a_cancelled_write_leaves_no_trace_and_gives_its_room_back(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 4096);
     let a = world.attach(1, Enforce::Any);
     let wire = world.good(0, 8, 0);
     let command = world.command(a, Operation::Write, 0, 8);
@@ -299,9 +309,8 @@ fn a_cancelled_write_leaves_no_trace_and_gives_its_room_back() {
     assert_eq!(world.row(1), IoRow::default());
 }
 
-#[test]
-fn a_damaged_payload_is_not_stored() {
-    let mut world = World::new(PiType::Type1, 4096);
+fn a_damaged_payload_is_not_stored(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 4096);
     let a = world.attach(1, Enforce::Any);
     let wire = world.good(0, 1, 0);
     let ticket = world.service.begin(&world.command(a, Operation::Write, 0, 1)).unwrap();
@@ -317,9 +326,8 @@ fn a_damaged_payload_is_not_stored() {
     assert_eq!(world.faults.0.borrow()[0].verdict, Verdict::Undetermined);
 }
 
-#[test]
-fn a_detached_session_gets_no_more_in_but_its_commands_finish() {
-    let mut world = World::new(PiType::Type1, 4096);
+fn a_detached_session_gets_no_more_in_but_its_commands_finish(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 4096);
     let a = world.attach(1, Enforce::Any);
     let ticket = world.service.begin(&world.command(a, Operation::Read, 0, 1)).unwrap();
     world.service.detach(a);
@@ -332,10 +340,9 @@ fn a_detached_session_gets_no_more_in_but_its_commands_finish() {
     assert_eq!(world.row(1).read_ops, 1);
 }
 
-#[test]
-fn payloads_on_their_way_crowd_the_core_until_they_end() {
+fn payloads_on_their_way_crowd_the_core_until_they_end(kind: Kind) {
     let limits = ServiceLimits { crowded_bytes: 5000, ..ServiceLimits::default() };
-    let mut world = World::with_limits(PiType::Type1, 4096, limits);
+    let mut world = World::with_limits(kind, PiType::Type1, 4096, limits);
     let a = world.attach(1, Enforce::Any);
     let write = world.command(a, Operation::Write, 0, 1);
     let first = world.service.begin(&write).unwrap();
@@ -347,9 +354,8 @@ fn payloads_on_their_way_crowd_the_core_until_they_end() {
     world.service.cancel(second);
 }
 
-#[test]
-fn writes_that_fill_all_room_in_flight_are_told_to_come_back_not_that_the_pool_is_full() {
-    let mut world = World::new(PiType::Type1, 4096);
+fn writes_that_fill_all_room_in_flight_are_told_to_come_back_not_that_the_pool_is_full(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 4096);
     let a = world.attach(1, Enforce::Any);
     let write = world.command(a, Operation::Write, 0, 256);
     let mut held = Vec::new();
@@ -364,15 +370,14 @@ fn writes_that_fill_all_room_in_flight_are_told_to_come_back_not_that_the_pool_i
     assert!(world.service.begin(&write).is_ok());
 }
 
-#[test]
-fn limits_answer_busy_and_nothing_leaks() {
+fn limits_answer_busy_and_nothing_leaks(kind: Kind) {
     let limits = ServiceLimits {
         tickets_max: 2,
         staged_bytes_max: 5000,
         crowded_bytes: 5000,
         ..ServiceLimits::default()
     };
-    let mut world = World::with_limits(PiType::Type1, 4096, limits);
+    let mut world = World::with_limits(kind, PiType::Type1, 4096, limits);
     let a = world.attach(1, Enforce::Any);
     let compare = world.command(a, Operation::Compare, 0, 1);
     let first = world.service.begin(&compare).unwrap();
@@ -387,10 +392,9 @@ fn limits_answer_busy_and_nothing_leaks() {
     assert_eq!(world.service.tickets_in_use(), 0);
 }
 
-#[test]
-fn a_host_leaves_places_on_volumes_to_others_and_its_own_come_back() {
+fn a_host_leaves_places_on_volumes_to_others_and_its_own_come_back(kind: Kind) {
     let limits = ServiceLimits { attachments_max: 5, host_attachments_max: 3, ..ServiceLimits::default() };
-    let mut world = World::with_limits(PiType::Type1, 4096, limits);
+    let mut world = World::with_limits(kind, PiType::Type1, 4096, limits);
     let [first, second, _] = [1, 1, 1].map(|host| world.attach(host, Enforce::Any));
     assert_eq!(world.try_attach(1, Enforce::Any), Err(BlockError::Busy));
     let other = world.attach(2, Enforce::Any);
@@ -410,9 +414,8 @@ fn a_host_leaves_places_on_volumes_to_others_and_its_own_come_back() {
     world.attach(1, Enforce::Any);
 }
 
-#[test]
-fn what_free_tickets_keep_for_their_next_command_does_not_add_up() {
-    let mut world = World::new(PiType::Type1, 512);
+fn what_free_tickets_keep_for_their_next_command_does_not_add_up(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 512);
     let a = world.attach(1, Enforce::Any);
     for _ in 0..2 {
         // Each command visits another ticket, since those before it are still there.

@@ -1,5 +1,6 @@
 //! A store that takes its time: operations wait until they are let go, as they would on a disk.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use holdfast_block::{
@@ -7,17 +8,48 @@ use holdfast_block::{
     VolumeId,
 };
 use holdfast_store::Stores;
+use holdfast_store::disk::io::{Device, DiskDone, DiskError, DiskOp};
 
-/// Pools in memory, at their own speed unless told to wait.
+/// A disk that never fails and takes no time.
+pub(crate) struct Disk(RefCell<Vec<u8>>);
+
+impl Disk {
+    pub(crate) fn new(bytes: usize) -> Disk {
+        Disk(RefCell::new(vec![0; bytes]))
+    }
+}
+
+impl Device for Disk {
+    fn len(&self) -> u64 {
+        self.0.borrow().len() as u64
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), DiskError> {
+        into.copy_from_slice(&self.0.borrow()[offset as usize..][..into.len()]);
+        Ok(())
+    }
+
+    fn write_at(&self, offset: u64, from: &[u8]) -> Result<(), DiskError> {
+        self.0.borrow_mut()[offset as usize..][..from.len()].copy_from_slice(from);
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), DiskError> {
+        Ok(())
+    }
+}
+
+/// Pools at their own speed unless told to wait.
 pub(crate) struct Slow {
     pub(crate) inner: Stores<Vec<u8>>,
+    disk: Disk,
     held: VecDeque<StoreOp>,
     holding: bool,
 }
 
 impl Slow {
-    pub(crate) fn new(inner: Stores<Vec<u8>>) -> Slow {
-        Slow { inner, held: VecDeque::new(), holding: false }
+    pub(crate) fn new(inner: Stores<Vec<u8>>, disk: Disk) -> Slow {
+        Slow { inner, disk, held: VecDeque::new(), holding: false }
     }
 
     /// From here on, operations wait.
@@ -39,6 +71,30 @@ impl Slow {
     pub(crate) fn let_go(&mut self, at: usize) {
         let op = self.held.remove(at).expect("an operation waits");
         self.inner.submit(op);
+    }
+
+    /// Carries out what a pool asks of its disk; `false` if that is nothing.
+    fn drive(&mut self) -> bool {
+        let mut any = false;
+        while let Some((pool, op)) = self.inner.next_disk_op() {
+            any = true;
+            let arena = self.inner.disk_pool_mut(pool).unwrap().arena_mut();
+            let token = op.token();
+            let (mut offset, parts, reads) = match op {
+                DiskOp::Read { offset, parts, .. } => (offset, parts, true),
+                DiskOp::Write { offset, parts, .. } => (offset, parts, false),
+                DiskOp::Flush { .. } => (0, Vec::new(), false),
+            };
+            for part in &parts {
+                let bytes = &mut arena[part.offset..part.offset + part.len];
+                let done =
+                    if reads { self.disk.read_at(offset, bytes) } else { self.disk.write_at(offset, bytes) };
+                assert_eq!(done, Ok(()));
+                offset += part.len as u64;
+            }
+            self.inner.disk_done(pool, DiskDone { token, parts, result: Ok(()) });
+        }
+        any
     }
 }
 
@@ -94,7 +150,12 @@ impl Store for Slow {
     }
 
     fn poll(&mut self) -> Option<StoreDone> {
-        self.inner.poll()
+        loop {
+            let done = self.inner.poll();
+            if done.is_some() || !self.drive() {
+                return done;
+            }
+        }
     }
 
     fn unpin(&mut self, volume: VolumeId, slots: &[SlotRef]) {

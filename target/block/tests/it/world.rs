@@ -12,9 +12,29 @@ use holdfast_block::{
     TransmitSink, Transport, View, VolumeId,
 };
 use holdfast_pi::{CheckPlan, GuardKind, InsertTags, NvmePi, PiFormat, PiType, guard_of, make_tuple};
+use holdfast_store::disk::{DiskConfig, DiskLimits, DiskPool};
 use holdfast_store::{MemoryPool, PoolConfig, Stores, VolumeSpec};
 
-use crate::slow::Slow;
+use crate::slow::{Disk, Slow};
+
+/// Runs each of these tests on a pool of each kind.
+macro_rules! on_each_pool {
+    ($($test:ident),+ $(,)?) => {
+        mod in_memory {
+            $(#[test] fn $test() { super::$test(crate::world::Kind::Memory) })+
+        }
+        mod on_a_disk {
+            $(#[test] fn $test() { super::$test(crate::world::Kind::Disk) })+
+        }
+    };
+}
+
+/// What a pool lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Memory,
+    Disk,
+}
 
 #[derive(Clone, Default)]
 pub(crate) struct Faults(pub(crate) Rc<RefCell<Vec<FaultReport>>>);
@@ -40,18 +60,29 @@ pub(crate) fn host(number: u64) -> HostId {
 }
 
 impl World {
-    pub(crate) fn new(pi_type: PiType, block_len: u32) -> World {
-        World::with_limits(pi_type, block_len, ServiceLimits::default())
+    pub(crate) fn new(kind: Kind, pi_type: PiType, block_len: u32) -> World {
+        World::with_limits(kind, pi_type, block_len, ServiceLimits::default())
     }
 
-    pub(crate) fn with_limits(pi_type: PiType, block_len: u32, limits: ServiceLimits) -> World {
+    pub(crate) fn with_limits(kind: Kind, pi_type: PiType, block_len: u32, limits: ServiceLimits) -> World {
         let format = PiFormat::new(pi_type, GuardKind::Crc16, block_len, 0).unwrap();
         let pool = PoolId::new(1).unwrap();
         let volume = VolumeId::new(1).unwrap();
-        let config = PoolConfig::new(pool, 4 << 20);
-        let memory = vec![0_u8; MemoryPool::<Vec<u8>>::layout_len(&config).unwrap()];
+        let disk = Disk::new(16 << 20);
         let mut stores = Stores::new();
-        stores.add_pool(0, MemoryPool::create(memory, &config).unwrap()).unwrap();
+        match kind {
+            Kind::Memory => {
+                let config = PoolConfig::new(pool, 4 << 20);
+                let memory = vec![0_u8; MemoryPool::<Vec<u8>>::layout_len(&config).unwrap()];
+                stores.add_pool(0, MemoryPool::create(memory, &config).unwrap()).unwrap();
+            }
+            Kind::Disk => {
+                let config = DiskConfig { id: pool, uuid: [3; 16], name: "p".to_owned(), zero_ahead: true };
+                let limits = DiskLimits { map_bytes_max: 1 << 20 };
+                let made = DiskPool::create(&disk, vec![0; 16 << 20], &config, limits);
+                stores.add_disk_pool(0, made.unwrap()).unwrap();
+            }
+        }
         let spec = VolumeSpec {
             id: volume,
             uuid: [1; 16],
@@ -63,7 +94,7 @@ impl World {
         stores.create_volume(pool, &spec).unwrap();
         let faults = Faults::default();
         let book = Arc::new(CounterBook::default());
-        let service = Service::new(Slow::new(stores), faults.clone(), Arc::clone(&book), limits);
+        let service = Service::new(Slow::new(stores, disk), faults.clone(), Arc::clone(&book), limits);
         World { service, faults, book, format, volume }
     }
 
@@ -151,7 +182,7 @@ impl World {
         }
         self.service.submit(ticket);
         self.service.poll();
-        let completion = self.service.next_completion().expect("a memory pool completes at once");
+        let completion = self.service.next_completion().expect("both pools complete at once");
         assert_eq!(completion.origin, command.origin);
         assert_eq!(completion.ticket, ticket);
         assert!(self.service.next_completion().is_none(), "a ticket completes exactly once");
@@ -216,8 +247,9 @@ impl TransmitSink for Gather<'_> {
 
     fn region(&mut self, region: u16, offset: usize, len: usize) {
         assert_eq!(region, 0);
-        let pool = self.service.store().inner.pool(PoolId::new(1).unwrap()).unwrap();
-        self.bytes.extend_from_slice(&pool.memory()[offset..offset + len]);
+        let (stores, id) = (&self.service.store().inner, PoolId::new(1).unwrap());
+        let memory = stores.pool(id).map(MemoryPool::memory).or(stores.disk_pool(id).map(DiskPool::arena));
+        self.bytes.extend_from_slice(&memory.unwrap()[offset..offset + len]);
     }
 
     fn zeroes(&mut self, len: usize) {

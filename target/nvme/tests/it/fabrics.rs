@@ -176,15 +176,26 @@ fn reset_ends_io_queues_and_the_controller_starts_anew() {
     assert_eq!(again.run(&mut world, Host::connect_sqe(1, 31, 0), &data).0, 0);
 }
 
+/// A controller whose flushes do not end until they are let go.
+fn with_stalled_flushes() -> (World, Host) {
+    let mut world = World::new();
+    let (admin, _) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
+    world.port.stalled = true;
+    (world, admin)
+}
+
+/// Property Set of CC: a normal shutdown (SHN 01b). Base 2.1 §3.1.4.5 "Controller Configuration".
+fn shut_down() -> [u8; 64] {
+    let mut sqe = sqe(0x7f, 0);
+    put(&mut sqe, 11, 0x14);
+    put(&mut sqe, 12, 0x0046_4001);
+    sqe
+}
+
 #[test]
 fn a_shutdown_flushes_every_namespace_and_is_complete_then() {
-    let mut world = World::new();
-    let (mut admin, _) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
-    world.port.stalled = true;
-    let mut shut_down = sqe(0x7f, 0);
-    put(&mut shut_down, 11, 0x14);
-    put(&mut shut_down, 12, 0x0046_4001);
-    let cid = admin.submit(&mut world, shut_down, &[]);
+    let (mut world, mut admin) = with_stalled_flushes();
+    let cid = admin.submit(&mut world, shut_down(), &[]);
     assert_eq!(admin.property_get(&mut world, 0x1c, 0), (0, 0b0101), "in progress");
     world.port.stalled = false;
     let answer = admin.pump(&mut world);
@@ -199,16 +210,11 @@ fn a_shutdown_flushes_every_namespace_and_is_complete_then() {
 
 #[test]
 fn a_shutdown_after_a_reset_is_not_completed_by_the_one_before() {
-    let mut world = World::new();
-    let (mut admin, _) = Host::admin(&mut world, 1, PLAIN_HOST, SUBNQN);
-    world.port.stalled = true;
-    let mut shut_down = sqe(0x7f, 0);
-    put(&mut shut_down, 11, 0x14);
-    put(&mut shut_down, 12, 0x0046_4001);
-    admin.submit(&mut world, shut_down, &[]);
+    let (mut world, mut admin) = with_stalled_flushes();
+    admin.submit(&mut world, shut_down(), &[]);
     assert_eq!(admin.property_set(&mut world, 0x14, 0x0046_0000), 0);
     assert_eq!(admin.property_set(&mut world, 0x14, 0x0046_0001), 0);
-    admin.submit(&mut world, shut_down, &[]);
+    admin.submit(&mut world, shut_down(), &[]);
     // Two flushes each, taken in turn: with the third the first row has come to its end.
     for flushed in 1..=4 {
         world.port.stalled = false;
