@@ -75,7 +75,8 @@ impl Appliance {
             let path = format!("/pools/{FIRST}");
             let size_bytes = number(&self.rest().get(&path)?, "/backing/size_bytes")?;
             self.rest().delete(&path)?;
-            self.make_pool(FIRST, size_bytes, 1.0)?;
+            // A file has to hold more than blocks.
+            self.make_pool(FIRST, size_bytes / 8 * 9, 1.0)?;
         }
         Ok(())
     }
