@@ -11,6 +11,7 @@
 
 mod appliance;
 mod archive;
+mod breakable;
 mod channel;
 mod device;
 mod events;
@@ -25,6 +26,7 @@ mod scripted;
 mod volume;
 
 pub use appliance::{Appliance, Plane, Setup};
+pub use breakable::breakable_programs;
 pub use channel::Results;
 pub use device::{Loop, Mounted, may_mount};
 pub use events::Events;

@@ -8,14 +8,14 @@ mod commands;
 mod front;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
-use std::{env, fs, thread};
+use std::{fs, thread};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use holdfast_conformance::{Case, Lab, Start, cases, run};
+use holdfast_e2e::breakable_programs;
 
 /// A mistake that the target can be told to make.
 struct Mutant {
@@ -36,7 +36,7 @@ fn mutants() -> impl Iterator<Item = &'static Mutant> {
 
 #[test]
 fn every_mutant_is_caught() -> Result<()> {
-    let programs = build()?;
+    let programs = breakable_programs()?;
     let all: BTreeSet<&str> = mutants().flat_map(|mutant| mutant.caught_by.iter().copied()).collect();
     let catching = cases_named(all)?;
     let mut lab = Lab::start("mutants_none", Start { programs: Some(&programs), ..Start::default() })?;
@@ -101,29 +101,6 @@ fn cases_named(names: impl IntoIterator<Item = &'static str>) -> Result<Vec<&'st
     let found = names.into_iter().map(find).collect::<Result<Vec<_>>>()?;
     ensure!(!found.is_empty(), "no case is named");
     Ok(found)
-}
-
-/// A folder with the programs of an appliance whose target can be broken.
-fn build() -> Result<PathBuf> {
-    let folder = root().join("build/mutants");
-    let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .current_dir(root())
-        .args(["build", "--quiet", "-p", "holdfast-daemon", "--features", "mutants", "--target-dir"])
-        .arg(&folder)
-        .status()?;
-    ensure!(status.success(), "cargo build: {status}");
-    let programs = folder.join("bin");
-    fs::create_dir_all(&programs)?;
-    let this = env::current_exe()?;
-    let built = this.ancestors().nth(2).context("the programs' folder")?;
-    let from = [folder.join("debug"), built.to_owned(), built.to_owned()];
-    for (name, from) in ["holdfast-target", "holdfast", "holdfast-control-plane"].into_iter().zip(from) {
-        // Never into a file that a process may still run.
-        let new = programs.join(format!("{name}.new"));
-        fs::copy(from.join(name), &new).with_context(|| format!("{name} in {}", from.display()))?;
-        fs::rename(&new, programs.join(name))?;
-    }
-    Ok(programs)
 }
 
 fn root() -> &'static Path {

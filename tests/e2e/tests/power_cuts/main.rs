@@ -23,9 +23,10 @@ use std::env;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
+use holdfast_e2e::breakable_programs;
 
 use crate::model::Lost;
-use crate::rounds::{Plan, run};
+use crate::rounds::{Plan, Wrong, run};
 use crate::tally::Tally;
 
 /// How many cuts there are in all, where they are in a test among others: in two runs, one that loses everything unflushed and
@@ -43,12 +44,13 @@ const CUTS_OF_A_GUEST_RUN: u64 = 5;
 #[test]
 fn nothing_flushed_is_lost_and_no_tuple_leaves_its_block_when_the_power_goes() -> Result<()> {
     if let Some(seed) = number("HOLDFAST_POWER_SEED")? {
-        println!("{}", run(Plan { seed, cuts: CUTS_OF_A_LONG_RUN, pretend: false })?.line());
+        println!("{}", run(Plan { seed, cuts: CUTS_OF_A_LONG_RUN, wrong: Wrong::Nothing })?.line());
         return Ok(());
     }
     let asked = number("HOLDFAST_POWER_CUTS")?;
     let (cuts, of_a_run) = asked.map_or((CUTS, CUTS_OF_A_RUN), |cuts| (cuts, CUTS_OF_A_LONG_RUN));
-    let sum = series("HOLDFAST_POWER_LOG", cuts, |seed| run(Plan { seed, cuts: of_a_run, pretend: false }))?;
+    let sum =
+        series("HOLDFAST_POWER_LOG", cuts, |seed| run(Plan { seed, cuts: of_a_run, wrong: Wrong::Nothing }))?;
     ensure!(sum.flushed > 0 && sum.reverted > 0, "nothing was at stake");
     Ok(())
 }
@@ -63,8 +65,23 @@ fn ext4_finds_everything_synchronised_when_the_power_is_back() -> Result<()> {
 
 #[test]
 fn flushes_that_do_nothing_are_noticed() -> Result<()> {
-    let outcome = run(Plan { seed: 2, cuts: CUTS_TO_NOTICE, pretend: true });
-    let error = outcome.err().context("flushes that do nothing were not noticed")?;
+    is_noticed(Wrong::Flushes)
+}
+
+#[test]
+fn flushes_that_skip_the_device_are_noticed() -> Result<()> {
+    is_noticed(Wrong::Target { programs: &breakable_programs()?, mutant: "store-flush-skipped" })
+}
+
+#[test]
+fn forced_writes_that_are_not_flushed_are_noticed() -> Result<()> {
+    is_noticed(Wrong::Target { programs: &breakable_programs()?, mutant: "store-durable-write-not-flushed" })
+}
+
+/// Demands that the reader finds a loss, and nothing else fails.
+fn is_noticed(wrong: Wrong) -> Result<()> {
+    let outcome = run(Plan { seed: 2, cuts: CUTS_TO_NOTICE, wrong });
+    let error = outcome.err().with_context(|| format!("{wrong:?} was not noticed"))?;
     ensure!(error.downcast_ref::<Lost>().is_some(), "noticed by something else: {error:#}");
     println!("{error:#}");
     Ok(())

@@ -4,6 +4,7 @@
 //! the whole appliance, because `up` starts a target that keeps dying ever more slowly. Some hit a target that is
 //! recovering from the one before, and some come when nothing was written since: what was found must be there again.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -48,13 +49,26 @@ const VOLUMES: [(&str, u64, u64); 2] = [("large", 8, 4096), ("small", 2, 512)];
 
 /// What a run does.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Plan {
+pub(crate) struct Plan<'a> {
     /// Of everything that is random in it.
     pub(crate) seed: u64,
     /// How often the power goes.
     pub(crate) cuts: u64,
-    /// Flushes say that they were done and do nothing.
-    pub(crate) pretend: bool,
+    /// What is wrong with the appliance.
+    pub(crate) wrong: Wrong<'a>,
+}
+
+/// A mistake that a run is to notice.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wrong<'a> {
+    Nothing,
+    /// Flushes of the device say that they were done and do nothing.
+    Flushes,
+    /// The target makes the mistake of this name; only these programs can.
+    Target {
+        programs: &'a Path,
+        mutant: &'a str,
+    },
 }
 
 /// Carries out a run.
@@ -87,14 +101,22 @@ struct Run {
 
 impl Run {
     fn start(plan: Plan) -> Result<Run> {
-        let name = format!("power_{}{}", plan.seed, if plan.pretend { "_pretend" } else { "" });
+        let name = match plan.wrong {
+            Wrong::Nothing => format!("power_{}", plan.seed),
+            Wrong::Flushes => "power_without_flushes".to_owned(),
+            Wrong::Target { mutant, .. } => format!("power_{mutant}"),
+        };
         let some = format!("some:{}", plan.seed);
         let loss = if plan.seed.is_multiple_of(2) { "all" } else { &some };
+        let (programs, mutant) = match plan.wrong {
+            Wrong::Target { programs, mutant } => (Some(programs), mutant),
+            Wrong::Nothing | Wrong::Flushes => (None, ""),
+        };
         let setup = Setup {
+            programs,
             arguments: &["--ram-pool", POOL],
-            environment: &[(LOSSY, loss)],
+            environment: &[(LOSSY, loss), ("HOLDFAST_MUTANT", mutant)],
             backing: Some(Backing::File),
-            ..Setup::default()
         };
         let mut appliance = Appliance::start_as(&name, setup)?;
         let mut shares = Vec::new();
@@ -113,7 +135,7 @@ impl Run {
             (volume, Model::new(name, volume as u32, blocks, block_bytes))
         });
         let visitor = Visitor::admit(&appliance)?;
-        if plan.pretend {
+        if let Wrong::Flushes = plan.wrong {
             // The pool itself is well: a pool that was never written at all would be too easy to find.
             appliance = appliance.restart_in(&name, &[(LOSSY, "pretend")])?;
         }
