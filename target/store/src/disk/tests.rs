@@ -356,3 +356,35 @@ fn holes_among_written_blocks_are_holes_and_nothing_else_is() {
         assert_eq!(read(&mut open(&disk), &disk, &volume, 4, 20).unwrap(), expected, "{block_len}");
     }
 }
+
+#[test]
+fn deallocation_waits_until_its_volume_is_durable() {
+    let disk = Disk::new(24 << 20);
+    let mut stores = create(&disk);
+    let volume = spec(1, 4096, 100);
+    stores.create_named_volume(pool_id(), &volume, "v").unwrap();
+    stores.submit(StoreOp::Deallocate {
+        token: 3,
+        volume: volume.id,
+        lba: Lba(0),
+        blocks: 100,
+        slots: Vec::new(),
+    });
+    let layout = find_pool(&disk).unwrap().unwrap().layout;
+    let journal = layout.journal_first() * 4096..layout.data_first() * 4096;
+    let mut seen = Vec::new();
+    loop {
+        if let Some(done) = stores.poll() {
+            assert_eq!((done.token, done.result), (3, Ok(())));
+            break;
+        }
+        let Some((pool, op)) = stores.next_disk_op() else { continue };
+        match &op {
+            DiskOp::Write { offset, .. } if journal.contains(offset) => seen.push("journal"),
+            DiskOp::Flush { .. } => seen.push("flush"),
+            DiskOp::Write { .. } | DiskOp::Read { .. } => {}
+        }
+        carry_out(&mut stores, &disk, pool, op);
+    }
+    assert_eq!(seen, ["journal", "flush", "journal"]);
+}

@@ -83,6 +83,11 @@ impl<A: PoolMemory> DiskPool<A> {
     pub(super) fn place_trim(&mut self, trim: &mut Trim) -> Step {
         let Some(found) = self.volumes.get(trim.volume) else { return Step::Fail(StoreError::NoVolume) };
         let shape = found.shape;
+        if !found.is_settled() {
+            // A record must not speak of a volume that a power cut may take away again.
+            self.want_flush();
+            return Step::Wait;
+        }
         if !trim.started && shape == CellShape::Small {
             let blocks = usize::try_from(trim.blocks).unwrap_or(usize::MAX);
             match self.edges_ready(trim.volume, trim.lba, blocks) {
