@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::attribution::FaultSink;
 use crate::execute::store_error;
+use crate::reservations::{Access, Standing};
 use crate::store::Geometry;
 use crate::ticket::{Reusable, Shape, Work};
 use crate::{
@@ -26,6 +27,8 @@ pub(crate) struct Admission {
     pub(crate) volume: VolumeId,
     pub(crate) enforce: Enforce,
     pub(crate) counters: Arc<IoCounters>,
+    /// What the volume's reservations refuse to the session's nexus.
+    pub(crate) standing: Standing,
 }
 
 impl Reusable for Attachment {
@@ -39,6 +42,9 @@ impl<S: Store, F: FaultSink> Service<S, F> {
         let access = self.attachments.get(command.attachment).filter(|attachment| !attachment.detached);
         let access = access.and_then(|attachment| attachment.access.as_ref()).ok_or(BlockError::Gone)?;
         let volume = access.volume;
+        if !access.standing.is_free() {
+            access.standing.check(Access::of(command.operation))?;
+        }
         let geometry = self.store.geometry(volume).ok_or(BlockError::Gone)?;
         check_range(command, &geometry)?;
         if access.enforce == Enforce::RequirePi && lacks_pi(command, &geometry) {

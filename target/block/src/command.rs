@@ -137,6 +137,15 @@ pub enum BlockError {
     /// The volume is gone or does not serve.
     #[error("the volume is not there")]
     Gone,
+    /// A reservation of others does not allow it.
+    #[error("reservation conflict")]
+    ReservationConflict,
+    /// Who may do what is not known: the volume's reservations were lost, and nobody has replaced them yet.
+    #[error("the reservations were lost")]
+    ReservationsLost,
+    /// Its host was preempted while it was under way. A write may have taken effect, and does not any more from here on.
+    #[error("aborted by a preemption")]
+    Preempted,
     /// A data digest did not match; the payload was discarded.
     #[error("the payload came damaged")]
     Digest,

@@ -103,17 +103,22 @@ impl<S: Store, F: FaultSink> Service<S, F> {
             // A failed Publish has given its slots back, a failed Read has pinned none.
             ticket.slots.clear();
         }
-        let Some(Work { command, .. }) = ticket.work else { return };
+        let Some(Work { command, shape }) = ticket.work else { return };
         let pins = reads(command.operation);
         if !pins {
             ticket.slots.clear();
         }
-        if ticket.stage == Stage::Orphaned {
+        let (orphaned, preempted) = (ticket.stage == Stage::Orphaned, ticket.preempted);
+        if preempted {
+            self.abort_done(shape.volume);
+        }
+        if orphaned {
             self.turns_changed(id, Err(BlockError::Gone));
             self.end(id);
             return;
         }
         let result = match done.result {
+            Ok(()) if preempted => Err(BlockError::Preempted),
             Ok(()) if pins => self.finish_read(id),
             Ok(()) => {
                 self.finish_write(id);
@@ -254,7 +259,9 @@ pub(crate) fn direction(operation: Operation) -> Direction {
 fn payload_error(ticket: &Ticket, command: &Command, shape: &Shape) -> Option<BlockError> {
     let arrival = &ticket.arrival;
     let carries = matches!(command.operation, Operation::Write | Operation::Compare | Operation::CopyTarget);
-    if arrival.damaged {
+    if ticket.preempted {
+        Some(BlockError::Preempted)
+    } else if arrival.damaged {
         Some(BlockError::Digest)
     } else if carries && arrival.taken != transfer_len(command, shape) {
         debug_assert!(false, "a payload is complete when it is submitted");

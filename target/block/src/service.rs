@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::admission::{Admission, Attachment, transfer_len};
 use crate::attribution::FaultSink;
 use crate::drills::Drills;
+use crate::fences::Fences;
 use crate::ticket::{SpareRooms, Stage, Table, Ticket, Work};
 use crate::turns::Turns;
 use crate::write_path::{fill_slots, fill_staged};
@@ -67,6 +68,7 @@ pub struct Service<S, F> {
     pub(crate) arriving_bytes: usize,
     pub(crate) durations: Durations,
     pub(crate) drills: Drills,
+    pub(crate) fences: Fences,
     pub(crate) now_us: u64,
     pub(crate) now_unix_ms: u64,
 }
@@ -102,6 +104,7 @@ impl<S: Store, F: FaultSink> Service<S, F> {
             arriving_bytes: 0,
             durations,
             drills: Drills::default(),
+            fences: Fences::default(),
             now_us: 0,
             now_unix_ms: 0,
         }
@@ -181,11 +184,13 @@ impl<S: Store, F: FaultSink> BlockPort for Service<S, F> {
         let counters = self.book.io(host, request.volume);
         let (id, attachment) = self.attachments.insert::<AttachmentId>().ok_or(BlockError::Busy)?;
         *self.attached.entry(host).or_default() += 1;
+        let standing = self.fences.standing(request.volume, &request.session.nexus);
         attachment.access = Some(Admission {
             session: request.session,
             volume: request.volume,
             enforce: request.enforce,
             counters,
+            standing,
         });
         Ok(id)
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::reservations::Nexus;
 use crate::{HostId, SubsystemId, View};
 
 /// Over what a session runs.
@@ -39,6 +40,8 @@ pub struct Session {
     pub data_digest: bool,
     /// Seconds since 1970-01-01 UTC.
     pub since: u64,
+    /// Whom reservations take it for.
+    pub nexus: Nexus,
 }
 
 /// What is needed to open a session.
@@ -64,6 +67,8 @@ pub struct SessionRequest {
     pub data_digest: bool,
     /// See [`Session`].
     pub since: u64,
+    /// See [`Session`].
+    pub nexus: Nexus,
 }
 
 /// Most sessions that may be open at once: a bound on what peers can make us remember.
@@ -106,6 +111,7 @@ impl SessionBook {
             header_digest: request.header_digest,
             data_digest: request.data_digest,
             since: request.since,
+            nexus: request.nexus,
         });
         inner.open.push(Arc::clone(&session));
         Some(session)

@@ -89,6 +89,11 @@ impl<T: Reusable> Table<T> {
         entry.used.then(|| N::new(index, entry.generation))
     }
 
+    /// The values in use.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.entries.iter_mut().filter(|entry| entry.used).map(|entry| &mut entry.value)
+    }
+
     /// Ends an entry; its name is worthless from here on.
     pub(crate) fn remove<N: Name>(&mut self, name: N) {
         let Some(entry) = self.entries.get_mut(name.index()) else { return };
@@ -150,6 +155,8 @@ pub(crate) struct Ticket {
     pub(crate) turn: Option<u64>,
     /// Its place among the changes with the store.
     pub(crate) change: Option<usize>,
+    /// Its nexus was preempted: whatever comes of it, it fails.
+    pub(crate) preempted: bool,
     pub(crate) admitted_us: u64,
 }
 
@@ -212,6 +219,7 @@ impl Reusable for Ticket {
         self.arrival = Arrival::default();
         self.turn = None;
         self.change = None;
+        self.preempted = false;
     }
 }
 

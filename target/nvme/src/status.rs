@@ -56,11 +56,16 @@ impl Status {
     pub(crate) const SGL_DESCRIPTOR_TYPE: Status = fatal(GENERIC, 0x11).at(39);
     pub(crate) const SGL_OFFSET: Status = fatal(GENERIC, 0x16).at(24);
     pub(crate) const KEEP_ALIVE_TIMEOUT_INVALID: Status = fatal(GENERIC, 0x1a);
+    /// Command Aborted due to Preempt and Abort.
+    pub(crate) const ABORTED_BY_PREEMPTION: Status = again(GENERIC, 0x1b);
     pub(crate) const COMMAND_INTERRUPTED: Status = again(GENERIC, 0x21);
     pub(crate) const TRANSIENT_TRANSPORT: Status = again(GENERIC, 0x22);
     pub(crate) const LBA_OUT_OF_RANGE: Status = fatal(GENERIC, 0x80).at(40);
     pub(crate) const CAPACITY_EXCEEDED: Status = fatal(GENERIC, 0x81);
     pub(crate) const NAMESPACE_NOT_READY: Status = again(GENERIC, 0x82);
+
+    /// Not to be retried: it would be in conflict again for as long as others hold the namespace.
+    pub(crate) const RESERVATION_CONFLICT: Status = fatal(GENERIC, 0x83);
 
     pub(crate) const ABORT_LIMIT: Status = fatal(COMMAND_SPECIFIC, 0x03);
     pub(crate) const ASYNC_EVENT_LIMIT: Status = fatal(COMMAND_SPECIFIC, 0x05);
@@ -109,7 +114,9 @@ impl Status {
             BlockError::Media(_) | BlockError::Uncorrectable(_) => Status::UNRECOVERED_READ,
             BlockError::WriteFault => Status::WRITE_FAULT,
             BlockError::FusedFailed => Status::FUSED_FAILED,
-            BlockError::Gone => Status::NAMESPACE_NOT_READY,
+            BlockError::Gone | BlockError::ReservationsLost => Status::NAMESPACE_NOT_READY,
+            BlockError::ReservationConflict => Status::RESERVATION_CONFLICT,
+            BlockError::Preempted => Status::ABORTED_BY_PREEMPTION,
             BlockError::Digest => Status::TRANSIENT_TRANSPORT,
             BlockError::Internal => Status::INTERNAL_ERROR,
         }
@@ -142,6 +149,7 @@ impl Status {
             Status::SUCCESS,
             Status::ABORT_REQUESTED,
             Status::ABORTED_BY_QUEUE_DELETION,
+            Status::ABORTED_BY_PREEMPTION,
             Status::COMMAND_INTERRUPTED,
         ];
         !passing.contains(&self)
@@ -188,6 +196,13 @@ mod tests {
     fn failed_checks_of_reads_may_be_retried() {
         let wire = Status::from_block(protection(Tag::Guard), Operation::Read).to_wire();
         assert_eq!(wire, (2 << 9) | (0x82 << 1));
+    }
+
+    #[test]
+    fn a_reservation_conflict_is_not_to_be_retried_and_a_preempted_command_may_be() {
+        let status = |error| Status::from_block(error, Operation::Write).to_wire();
+        assert_eq!(status(BlockError::ReservationConflict), 0x8000 | (0x83 << 1));
+        assert_eq!(status(BlockError::Preempted), 0x1b << 1);
     }
 
     #[test]

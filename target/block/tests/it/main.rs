@@ -15,5 +15,6 @@ mod copy;
 mod drills;
 mod marks;
 mod pairs;
+mod reservations;
 mod service;
 mod slow;

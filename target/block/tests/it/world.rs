@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use holdfast_block::attribution::{FaultReport, FaultSink};
+use holdfast_block::reservations::Nexus;
 use holdfast_block::{
     AttachRequest, AttachmentId, BlockCount, BlockError, BlockPort, Command, CounterBook, Enforce, HostId,
     IoRow, Layout, Lba, Operation, Origin, PoolId, Service, ServiceLimits, Session, SubsystemId, TicketId,
@@ -57,6 +58,11 @@ pub(crate) const BLOCKS: u64 = 256;
 
 pub(crate) fn host(number: u64) -> HostId {
     HostId::new(number).unwrap()
+}
+
+/// A host's nexus.
+pub(crate) fn nexus(number: u64) -> Nexus {
+    Nexus::Nvme { host: [number as u8; 16] }
 }
 
 impl World {
@@ -115,6 +121,7 @@ impl World {
             header_digest: false,
             data_digest: false,
             since: 0,
+            nexus: nexus(number),
         });
         self.service.attach(AttachRequest { session, volume: self.volume, view: View::Pi, enforce })
     }

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 
 use holdfast_block::attribution::Verdict;
+use holdfast_block::reservations::Nexus;
 use holdfast_block::{
     BlockCount, CounterBook, HostId, Lba, Origin, PoolId, ServiceLimits, Session, SubsystemId, Transport,
     View,
@@ -85,6 +86,7 @@ impl World {
             header_digest: false,
             data_digest: false,
             since: 0,
+            nexus: Nexus::Nvme { host: [host as u8; 16] },
         });
         let request = AttachRequest { session, volume: volume(home), view: View::Pi, enforce: Enforce::Any };
         self.cores[core].attach(request).unwrap()

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use holdfast_block::reservations::Nexus;
 use holdfast_block::{BlockPort, Identity, Session, SessionRequest, Transport};
 use zerocopy::FromBytes;
 
@@ -166,6 +167,7 @@ impl Asked<'_> {
                 header_digest: caller.digests.header,
                 data_digest: caller.digests.data,
                 since: cx.unix_seconds,
+                nexus: Nexus::Nvme { host: self.data.host_id },
             })?;
             Some(self.association(Some((subsystem.id, session))))
         });
