@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use holdfast_block::attribution::Verdict;
-use holdfast_block::reservations::Nexus;
+use holdfast_block::reservations::{Key, Nexus, Reach, Request, ReservationType};
 use holdfast_block::{
     BlockCount, CounterBook, HostId, Lba, Origin, PoolId, ServiceLimits, Session, SubsystemId, Transport,
     View,
@@ -86,7 +86,7 @@ impl World {
             header_digest: false,
             data_digest: false,
             since: 0,
-            nexus: Nexus::Nvme { host: [host as u8; 16] },
+            nexus: nexus(host),
         });
         let request = AttachRequest { session, volume: volume(home), view: View::Pi, enforce: Enforce::Any };
         self.cores[core].attach(request).unwrap()
@@ -174,6 +174,11 @@ impl World {
     fn nothing_is_left(&self) {
         assert!(self.cores.iter().all(|core| core.remote_bytes == 0 && core.local.tickets_in_use() == 0));
     }
+}
+
+fn nexus(host: u64) -> Nexus {
+    let [low, ..] = host.to_le_bytes();
+    Nexus::Nvme { host: [low; 16] }
 }
 
 fn unchecked(attachment: AttachmentId, operation: Operation, lba: u64, blocks: u32) -> Command {
@@ -316,5 +321,27 @@ fn an_attachment_that_has_ended_is_not_the_next_one_in_its_place() {
     world.cores[0].set_enforce(ended, Enforce::RequirePi);
     world.cores[0].detach(ended);
     assert!(world.run(0, &unchecked(next, Operation::Read, 3, 1), &[]).is_ok());
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_reservation_holds_off_hosts_of_every_core() {
+    let mut world = World::new();
+    let wire = world.wire(3, 1, 5);
+    let attached = [(1, 0), (2, 0), (3, 1)].map(|(host, core)| (core, world.attach(host, core, 1)));
+    let key = Key::new(9);
+    let register = Request::Register { key: None, new: key, lasting: None, reach: Reach::default() };
+    for request in [register, Request::Reserve { key, kind: ReservationType::WriteExclusive }] {
+        world.cores[1].local().propose_reservation(volume(1), &nexus(1), &request).unwrap();
+        world.cores[1].local().commit_reservation(volume(1)).unwrap();
+    }
+    let [(_, holder), (_, far), (_, near)] = attached;
+    assert!(world.run(0, &unchecked(holder, Operation::Write, 3, 1), &wire).is_ok());
+    let refused = Err(BlockError::ReservationConflict);
+    assert_eq!(world.run(0, &unchecked(far, Operation::Write, 3, 1), &wire), refused);
+    assert_eq!(world.cores[1].begin(&unchecked(near, Operation::Write, 3, 1)).map(drop), refused.map(drop));
+    for (core, host) in attached {
+        assert_eq!(world.run(core, &unchecked(host, Operation::Read, 3, 1), &[]), Ok(wire.clone()));
+    }
     world.nothing_is_left();
 }
