@@ -10,14 +10,15 @@ use crate::tree::{self, SourceFile};
 /// For each crate, the workspace's crates that it may be built with. A crate that is not here is one too many.
 ///
 /// ```text
-/// mutant ◀ pi ◀ block ◀ { store, nvme } ◀ daemon ▶ { reactor, contract }        contract ◀ control-plane
+/// mutant ◀ pi ◀ block ◀ { scsi; store, nvme } ◀ daemon ▶ { reactor, contract }        contract ◀ control-plane
 /// ```
-const MAY_IMPORT: [(&str, &[&str]); 15] = [
+const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("holdfast-mutant", &[]),
     ("holdfast-pi", &["holdfast-mutant"]),
     ("holdfast-block", &["holdfast-mutant", "holdfast-pi"]),
     ("holdfast-store", &["holdfast-mutant", "holdfast-pi", "holdfast-block"]),
     ("holdfast-nvme", &["holdfast-mutant", "holdfast-pi", "holdfast-block"]),
+    ("holdfast-scsi", &["holdfast-pi", "holdfast-block"]),
     ("holdfast-reactor", &[]),
     ("holdfast-contract", &[]),
     (
