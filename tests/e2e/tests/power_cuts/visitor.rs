@@ -46,6 +46,18 @@ enum Life {
     Going(Model),
 }
 
+impl Life {
+    fn words(&self) -> &'static str {
+        match self {
+            Life::Away => "the volume was away",
+            Life::Here(_) => "the volume was there",
+            Life::Coming(_) => "the volume was being made",
+            Life::Growing(_) => "the volume was growing",
+            Life::Going(_) => "the volume was being deleted",
+        }
+    }
+}
+
 impl Visitor {
     /// Makes the subsystem, and lets the host and the reader use it.
     pub(crate) fn admit(appliance: &Appliance) -> Result<Visitor> {
@@ -93,6 +105,10 @@ impl Visitor {
         let Life::Here(model) = &mut self.life else { bail!("no volume to work on") };
         let mut session =
             Session::open(appliance.nvme(), &host_nqn(NAME), &self.share.nqn, Options::default())?;
+        if gone.load(Ordering::SeqCst) {
+            // It may be the next target that answers, and what the last one took with it has not been looked at.
+            return Ok(());
+        }
         let (nobody, _) = channel();
         host::work(model, &mut session, random, gone, &nobody, COMMANDS)
     }
@@ -127,10 +143,17 @@ impl Visitor {
     fn delete(&mut self, appliance: &Appliance, model: Model) -> Result<()> {
         self.orders += 1;
         self.life = Life::Going(model);
-        appliance.rest().delete(&format!("/subsystems/{SUBSYSTEM}/namespaces/1"))?;
-        appliance.rest().delete(&format!("/volumes/{}", self.name()))?;
-        self.settle(false)?;
+        self.finish_deleting(appliance)?;
         self.create(appliance)
+    }
+
+    fn finish_deleting(&mut self, appliance: &Appliance) -> Result<()> {
+        let namespaces = format!("/subsystems/{SUBSYSTEM}/namespaces");
+        if !appliance.rest().items(&namespaces)?.is_empty() {
+            appliance.rest().delete(&format!("{namespaces}/1"))?;
+        }
+        appliance.rest().delete(&format!("/volumes/{}", self.name()))?;
+        self.settle(false)
     }
 
     fn map(&self, appliance: &Appliance) -> Result<()> {
@@ -164,7 +187,13 @@ impl Visitor {
         };
         let there: Vec<&Value> = volumes.iter().filter(of_us).collect();
         ensure!(there.len() <= 1, "volumes that were deleted are there: {there:?}");
+        let known = self.life.words();
         let growing = matches!(self.life, Life::Growing(_));
+        if let (Life::Going(_), [_]) = (&self.life, there.as_slice()) {
+            // It may be gone from its pool and on the list still: whoever was not answered asks again.
+            self.finish_deleting(appliance)?;
+            return Ok(Found::default());
+        }
         self.settle(there.len() == 1)?;
         let (Life::Here(model), [volume]) = (&mut self.life, there.as_slice()) else {
             return Ok(Found::default());
@@ -178,7 +207,7 @@ impl Visitor {
         }
         let mut session = appliance.connect(&host_nqn(READER), &self.share)?;
         let Life::Here(model) = &mut self.life else { bail!("it is there") };
-        look(appliance, model, &mut session, deadline)
+        look(appliance, model, &mut session, deadline).with_context(|| format!("{known}; now it is {volume}"))
     }
 
     fn name(&self) -> String {
