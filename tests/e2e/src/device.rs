@@ -9,10 +9,16 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-/// Whether this user may make devices and mount file systems.
-#[must_use]
-pub fn may_mount() -> bool {
-    rustix::process::geteuid().is_root()
+/// That this user may make devices and mount file systems.
+///
+/// # Errors
+/// When not.
+pub fn demand_root() -> Result<()> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "tests on devices and file systems of their own have to be run as root"
+    );
+    Ok(())
 }
 
 /// A block device over a file, gone when dropped.

@@ -28,7 +28,7 @@ mod volume;
 pub use appliance::{Appliance, Plane, Setup};
 pub use breakable::breakable_programs;
 pub use channel::Results;
-pub use device::{Loop, Mounted, may_mount};
+pub use device::{Loop, Mounted, demand_root};
 pub use events::Events;
 pub use guest::{Guest, GuestBuilder, HostIdentity};
 pub use medium::{Deed, Fault, Medium};

@@ -19,7 +19,7 @@ use fuser::{
     ReplyEntry, ReplyOpen, ReplyWrite, Request, WriteFlags,
 };
 
-use crate::device::may_mount;
+use crate::device::demand_root;
 
 /// The name of the one file.
 const NAME: &str = "disk";
@@ -75,16 +75,12 @@ struct State {
 }
 
 impl Medium {
-    /// A medium over the file `image`, mounted in `folder`, without faults. Nothing where the machine or the user's rights do not
-    /// permit it.
+    /// A medium over the file `image`, mounted in `folder`, without faults.
     ///
     /// # Errors
-    /// When something else is wrong.
-    pub fn over(image: &Path, folder: &Path) -> Result<Option<Medium>> {
-        if !may_mount() || !Path::new("/dev/fuse").exists() {
-            println!("media that fail need root's rights and FUSE: not checked");
-            return Ok(None);
-        }
+    /// Also without root's rights or FUSE.
+    pub fn over(image: &Path, folder: &Path) -> Result<Medium> {
+        demand_root()?;
         let place = folder.join("medium");
         fs::create_dir(&place)?;
         let image = File::options().read(true).write(true).open(image).context("the medium's contents")?;
@@ -94,7 +90,7 @@ impl Medium {
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("holdfast-test".to_owned())];
         let session = fuser::spawn_mount(disk, &place, &config).context("mounting a file system of FUSE")?;
-        Ok(Some(Medium { place, state, session: Some(session) }))
+        Ok(Medium { place, state, session: Some(session) })
     }
 
     /// The file.

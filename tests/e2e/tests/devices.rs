@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use holdfast_e2e::{
-    Appliance, Loop, Mounted, Plane, Share, eventually, host_nqn, may_mount, pool_folder, sample,
+    Appliance, Loop, Mounted, Plane, Share, demand_root, eventually, host_nqn, pool_folder, sample,
 };
 use holdfast_testkit::pi::{PiFormat, Tags, flip_data_bit};
 use holdfast_testkit::wire::code;
@@ -154,9 +154,7 @@ fn everything_lasts(name: &str, backing: &Value) -> Result<()> {
 
 #[test]
 fn devices_of_both_block_lengths_keep_everything() -> Result<()> {
-    if !may_mount() {
-        return not_checked();
-    }
+    demand_root()?;
     for block_bytes in [512, 4096] {
         let folder = pool_folder()?;
         let device = Loop::new(&folder.path().join("image"), 64 * MIB, block_bytes)?;
@@ -169,9 +167,7 @@ fn devices_of_both_block_lengths_keep_everything() -> Result<()> {
 
 #[test]
 fn files_on_ext4_and_xfs_keep_everything() -> Result<()> {
-    if !may_mount() {
-        return not_checked();
-    }
+    demand_root()?;
     for kind in ["ext4", "xfs"] {
         let folder = pool_folder()?;
         let mounted = Mounted::new(folder.path(), kind, 400 * MIB)?;
@@ -202,9 +198,7 @@ fn fill(place: &Path) -> Result<PathBuf> {
 
 #[test]
 fn a_full_file_system_takes_no_pool_and_takes_nothing_from_one_that_is_there() -> Result<()> {
-    if !may_mount() {
-        return not_checked();
-    }
+    demand_root()?;
     let folder = pool_folder()?;
     let mounted = Mounted::new(folder.path(), "ext4", 64 * MIB)?;
     let appliance = Appliance::start("device_full")?;
@@ -235,9 +229,7 @@ fn a_full_file_system_takes_no_pool_and_takes_nothing_from_one_that_is_there() -
 /// A pool's file that was copied sparsely, to a place without the room for all of it.
 #[test]
 fn a_sparse_file_on_a_full_file_system_fails_writes_alone_until_there_is_room() -> Result<()> {
-    if !may_mount() {
-        return not_checked();
-    }
+    demand_root()?;
     let folder = pool_folder()?;
     let mounted = Mounted::new(folder.path(), "ext4", 64 * MIB)?;
     let appliance = Appliance::start("device_sparse")?;
@@ -288,9 +280,7 @@ fn a_sparse_file_on_a_full_file_system_fails_writes_alone_until_there_is_room() 
 
 #[test]
 fn devices_that_cannot_hold_a_pool_are_refused_with_the_reason() -> Result<()> {
-    if !may_mount() {
-        return not_checked();
-    }
+    demand_root()?;
     let folder = pool_folder()?;
     let mounted = Mounted::new(folder.path(), "ext4", 16 * MIB)?;
     let small = Loop::new(&folder.path().join("small"), 4 * MIB, 512)?;
@@ -305,9 +295,4 @@ fn devices_that_cannot_hold_a_pool_are_refused_with_the_reason() -> Result<()> {
     ensure!(fs::read(&file)? == b"mine", "a mounted file system was touched");
     ensure!(appliance.rest().items("/pools")?.len() == 1, "a refused pool stays behind");
     appliance.stop()
-}
-
-fn not_checked() -> Result<()> {
-    println!("devices and file systems need root's rights: not checked");
-    Ok(())
 }
