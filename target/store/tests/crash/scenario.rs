@@ -168,7 +168,11 @@ impl Scenario {
                 slow_reads: if kind == Kind::SlowReads { 500 } else { *rng.pick(&[20, 200]) },
                 slow_writes: *rng.pick(&[2, 20]),
                 slow_flushes: *rng.pick(&[20, 300]),
-                slow_pages: if kind == Kind::SlowCheckpoints { 800 } else { 0 },
+                slow_pages: match kind {
+                    Kind::SlowCheckpoints => 800,
+                    Kind::SlowReads => 400,
+                    _ => 0,
+                },
             },
             zero_ahead: rng.chance(300),
             depth: match kind {
