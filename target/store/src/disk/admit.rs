@@ -71,6 +71,15 @@ impl<A: PoolMemory> DiskPool<A> {
         }
     }
 
+    /// Whether slots may come free by themselves. A recovery can find more cells than were ever admitted at once, if it finds new
+    /// ones and not the deallocation before them: then there are too few for a long write until something is deleted.
+    pub(super) fn may_get_slots(&self) -> bool {
+        let superseded =
+            self.dead.last_number().is_some() || self.tree.has_dirty() || self.tree.has_detached();
+        let under_way = !self.log.is_quiet() || !self.checkpoint.is_idle() || !self.zeroes.is_idle();
+        superseded || under_way
+    }
+
     /// Looks whether blocks can be deallocated: the cells that they lie in.
     pub(super) fn admit_trim(
         &self,

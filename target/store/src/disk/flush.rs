@@ -88,6 +88,10 @@ impl<A: PoolMemory> DiskPool<A> {
         if result.is_err() && !holdfast_mutant::active("store-flush-failure-ignored") {
             return self.fail(Failure::Flush);
         }
+        // Another flush may have failed meanwhile: what that has lost this one cannot have written.
+        if self.has_failed() {
+            return;
+        }
         self.durable_through(covers);
     }
 

@@ -161,7 +161,7 @@ impl<A: PoolMemory> DiskPool<A> {
             let kept = self.room.kept_for_checkpoint(self.tree.pages());
             if self.space.free().saturating_sub(kept) < cells.end - cells.start {
                 self.want_slots();
-                return Step::Wait;
+                return if self.may_get_slots() { Step::Wait } else { Step::Fail(StoreError::NoRoom) };
             }
             self.begin_afresh_for(shape, cells);
         }
