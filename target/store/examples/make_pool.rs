@@ -23,7 +23,7 @@ use holdfast_block::{
 };
 use holdfast_pi::{GuardKind, PiFormat, PiType};
 use holdfast_store::disk::format::{SLOT_LEN, Superblock};
-use holdfast_store::disk::io::{Device, DiskDone, DiskError, DiskOp};
+use holdfast_store::disk::io::{Device, DiskError, DiskOp};
 use holdfast_store::{DiskConfig, DiskLimits, DiskPool, Stores, VolumeSpec};
 
 const GIB: u64 = 1 << 30;
@@ -196,32 +196,11 @@ impl Pool {
                 }
                 _ => {
                     let arena = self.stores.disk_pool_mut(id).unwrap().arena_mut();
-                    let done = self.disk.carry_out(arena, op);
+                    let done = op.carry_out(&self.disk, arena);
+                    done.result.unwrap();
                     self.stores.disk_done(id, done);
                 }
             }
-        }
-    }
-}
-
-impl Sparse {
-    fn carry_out(&self, arena: &mut [u8], op: DiskOp) -> DiskDone {
-        match op {
-            DiskOp::Read { token, mut offset, parts } => {
-                for part in &parts {
-                    self.read_at(offset, &mut arena[part.offset..part.offset + part.len]).unwrap();
-                    offset += part.len as u64;
-                }
-                DiskDone { token, parts, result: Ok(()) }
-            }
-            DiskOp::Write { token, mut offset, parts } => {
-                for part in &parts {
-                    self.write_at(offset, &arena[part.offset..part.offset + part.len]).unwrap();
-                    offset += part.len as u64;
-                }
-                DiskDone { token, parts, result: Ok(()) }
-            }
-            DiskOp::Flush { token } => DiskDone { token, parts: Vec::new(), result: Ok(()) },
         }
     }
 }

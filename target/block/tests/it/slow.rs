@@ -8,7 +8,7 @@ use holdfast_block::{
     VolumeId,
 };
 use holdfast_store::Stores;
-use holdfast_store::disk::io::{Device, DiskDone, DiskError, DiskOp};
+use holdfast_store::disk::io::{Device, DiskError};
 
 /// A disk that never fails and takes no time.
 pub(crate) struct Disk(RefCell<Vec<u8>>);
@@ -79,20 +79,9 @@ impl Slow {
         while let Some((pool, op)) = self.inner.next_disk_op() {
             any = true;
             let arena = self.inner.disk_pool_mut(pool).unwrap().arena_mut();
-            let token = op.token();
-            let (mut offset, parts, reads) = match op {
-                DiskOp::Read { offset, parts, .. } => (offset, parts, true),
-                DiskOp::Write { offset, parts, .. } => (offset, parts, false),
-                DiskOp::Flush { .. } => (0, Vec::new(), false),
-            };
-            for part in &parts {
-                let bytes = &mut arena[part.offset..part.offset + part.len];
-                let done =
-                    if reads { self.disk.read_at(offset, bytes) } else { self.disk.write_at(offset, bytes) };
-                assert_eq!(done, Ok(()));
-                offset += part.len as u64;
-            }
-            self.inner.disk_done(pool, DiskDone { token, parts, result: Ok(()) });
+            let done = op.carry_out(&self.disk, arena);
+            assert_eq!(done.result, Ok(()));
+            self.inner.disk_done(pool, done);
         }
         any
     }

@@ -195,13 +195,6 @@ impl<A: PoolMemory> Arena<A> {
         }
     }
 
-    /// Fills bytes of the memory.
-    pub(super) fn fill(&mut self, offset: usize, from: &[u8]) {
-        if let Some(bytes) = self.memory.slice_mut(offset, from.len()) {
-            bytes.copy_from_slice(from);
-        }
-    }
-
     /// Zeroes bytes of a frame.
     pub(super) fn zero(&mut self, frame: Frame, start: usize, len: usize) {
         if let Some(bytes) = self.memory.slice_mut(frame.offset() + start, len) {

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::PoolMemory;
+
 /// Names one operation of one pool while it is under way.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DiskToken(pub(super) u64);
@@ -57,6 +59,38 @@ impl DiskOp {
         match self {
             DiskOp::Read { token, .. } | DiskOp::Write { token, .. } | DiskOp::Flush { token } => *token,
         }
+    }
+
+    /// Carries it out at once, by one call of the device; `memory` is the arena of the pool that asks for it.
+    pub fn carry_out(self, device: &impl Device, memory: &mut impl PoolMemory) -> DiskDone {
+        let (token, parts, result) = match self {
+            DiskOp::Read { token, offset, parts } => {
+                let mut bytes = vec![0; parts.iter().map(|part| part.len).sum()];
+                let result = device.read_at(offset, &mut bytes);
+                let mut rest = bytes.as_slice();
+                for part in &parts {
+                    let (from, after) = rest.split_at_checked(part.len).unwrap_or_default();
+                    let to = memory.slice_mut(part.offset, part.len);
+                    debug_assert!(to.is_some(), "{part:?} is not in the arena");
+                    if let Some(to) = to {
+                        to.copy_from_slice(from);
+                    }
+                    rest = after;
+                }
+                (token, parts, result)
+            }
+            DiskOp::Write { token, offset, parts } => {
+                let mut bytes = Vec::new();
+                for part in &parts {
+                    let from = memory.slice(part.offset, part.len);
+                    debug_assert!(from.is_some(), "{part:?} is not in the arena");
+                    bytes.extend_from_slice(from.unwrap_or_default());
+                }
+                (token, parts, device.write_at(offset, &bytes))
+            }
+            DiskOp::Flush { token } => (token, Vec::new(), device.flush()),
+        };
+        DiskDone { token, parts, result }
     }
 }
 

@@ -11,7 +11,7 @@ use holdfast_block::{
 use holdfast_pi::{GuardKind, PiFormat, PiType};
 
 use super::check::{CheckOptions, check};
-use super::io::{Device, DiskDone, DiskError, DiskOp};
+use super::io::{Device, DiskError, DiskOp};
 use super::{DiskConfig, DiskLimits, DiskPool, find_pool};
 use crate::{Stores, VolumeSpec};
 
@@ -67,6 +67,15 @@ pub(super) fn create(disk: &Disk) -> Stores<Vec<u8>> {
     opened(DiskPool::create(disk, vec![0; ARENA], &config, LIMITS).unwrap())
 }
 
+/// A pool with one volume.
+pub(super) fn create_with(volume: &VolumeSpec) -> (Disk, Stores<Vec<u8>>) {
+    let disk = Disk::new(24 << 20);
+    let mut stores = create(&disk);
+    stores.create_named_volume(pool_id(), volume, "v").unwrap();
+    settle(&mut stores, &disk);
+    (disk, stores)
+}
+
 pub(super) fn open(disk: &Disk) -> Stores<Vec<u8>> {
     opened(DiskPool::open(disk, vec![0; ARENA], LIMITS, &mut |_| ()).unwrap())
 }
@@ -96,27 +105,10 @@ pub(super) fn settle(stores: &mut Stores<Vec<u8>>, disk: &Disk) -> Vec<StoreDone
 
 /// Does what a pool asks of its device.
 fn carry_out(stores: &mut Stores<Vec<u8>>, disk: &Disk, pool: PoolId, op: DiskOp) {
-    let arena = stores.disk_pool_mut(pool).unwrap().arena_mut();
-    let memory = |offset: usize, len: usize| offset..offset + len;
-    let (token, parts, result) = match op {
-        DiskOp::Read { token, mut offset, parts } => {
-            for part in &parts {
-                disk.read_at(offset, &mut arena[memory(part.offset, part.len)]).unwrap();
-                offset += part.len as u64;
-            }
-            (token, parts, Ok(()))
-        }
-        DiskOp::Write { token, mut offset, parts } => {
-            let mut result = Ok(());
-            for part in &parts {
-                result = result.and(disk.write_at(offset, &arena[memory(part.offset, part.len)]));
-                offset += part.len as u64;
-            }
-            (token, parts, result)
-        }
-        DiskOp::Flush { token } => (token, Vec::new(), disk.flush()),
-    };
-    stores.disk_done(pool, DiskDone { token, parts, result });
+    let reads = matches!(op, DiskOp::Read { .. });
+    let done = op.carry_out(disk, stores.disk_pool_mut(pool).unwrap().arena_mut());
+    assert!(!reads || done.result.is_ok());
+    stores.disk_done(pool, done);
 }
 
 pub(super) fn spec(number: u64, block_len: usize, block_count: u64) -> VolumeSpec {
@@ -312,11 +304,8 @@ fn what_shares_a_journal_block_with_a_failed_write_is_kept() {
 
 #[test]
 fn checkpoint_after_a_failed_write_has_all_volumes() {
-    let disk = Disk::new(24 << 20);
-    let mut stores = create(&disk);
     let (written, new) = (spec(1, 4096, 100), spec(2, 4096, 100));
-    stores.create_named_volume(pool_id(), &written, "v").unwrap();
-    settle(&mut stores, &disk);
+    let (disk, mut stores) = create_with(&written);
     let op = write(&mut stores, &written, 0, 2, 1).unwrap();
     stores.submit(op);
     stores.create_named_volume(pool_id(), &new, "v").unwrap();

@@ -5,7 +5,6 @@ use holdfast_block::{
 };
 use holdfast_pi::{GuardKind, PiFormat, PiType};
 use holdfast_store::disk::format::CellShape;
-use holdfast_store::disk::io::{Device, DiskDone, DiskOp};
 use holdfast_store::{DiskConfig, DiskLimits, DiskPool, OpenPoolError, Stores, VolumeSpec};
 
 use crate::disk::Disk;
@@ -195,29 +194,10 @@ impl<'d> Pool<'d> {
                 return done;
             };
             let arena = self.stores.disk_pool_mut(pool).unwrap().arena_mut();
-            let disk_done = carry_out(self.disk, arena, op);
+            let disk_done = op.carry_out(self.disk, arena);
+            disk_done.result.unwrap();
             self.stores.disk_done(pool, disk_done);
         }
-    }
-}
-
-fn carry_out(disk: &Disk, arena: &mut [u8], op: DiskOp) -> DiskDone {
-    match op {
-        DiskOp::Read { token, mut offset, parts } => {
-            for part in &parts {
-                disk.read_at(offset, &mut arena[part.offset..part.offset + part.len]).unwrap();
-                offset += part.len as u64;
-            }
-            DiskDone { token, parts, result: Ok(()) }
-        }
-        DiskOp::Write { token, mut offset, parts } => {
-            for part in &parts {
-                disk.write_at(offset, &arena[part.offset..part.offset + part.len]).unwrap();
-                offset += part.len as u64;
-            }
-            DiskDone { token, parts, result: Ok(()) }
-        }
-        DiskOp::Flush { token } => DiskDone { token, parts: Vec::new(), result: disk.flush() },
     }
 }
 

@@ -16,7 +16,7 @@ use holdfast_block::PoolId;
 use super::format::{
     JournalError, Layout, Name, PageKind, SECOND_SUPERBLOCK, SLOT_LEN, SLOTS_MIN, Superblock, SuperblockError,
 };
-use super::io::{Device, DiskDone, DiskError, DiskOp};
+use super::io::{Device, DiskError};
 use super::pool::{DiskPool, Identity};
 use crate::PoolMemory;
 use found::Found;
@@ -180,37 +180,13 @@ impl<A: PoolMemory> DiskPool<A> {
     ///
     /// The device failed at something that cannot be made good.
     pub fn drive(&mut self, device: &impl Device) -> Result<(), OpenPoolError> {
-        let mut bytes = Vec::new();
         let mut failed = None;
         loop {
             self.work();
             let Some(op) = self.next_op() else { break };
-            let (token, parts, result) = match op {
-                DiskOp::Read { token, offset, parts } => {
-                    let len = parts.iter().map(|part| part.len).sum();
-                    bytes.resize(len, 0);
-                    let result = device.read_at(offset, &mut bytes);
-                    let mut rest = bytes.as_slice();
-                    for part in &parts {
-                        let (from, after) = rest.split_at_checked(part.len).unwrap_or_default();
-                        self.arena.fill(part.offset, from);
-                        rest = after;
-                    }
-                    (token, parts, result)
-                }
-                DiskOp::Write { token, offset, parts } => {
-                    bytes.clear();
-                    for part in &parts {
-                        bytes.extend_from_slice(
-                            self.arena.memory().slice(part.offset, part.len).unwrap_or_default(),
-                        );
-                    }
-                    (token, parts, device.write_at(offset, &bytes))
-                }
-                DiskOp::Flush { token } => (token, Vec::new(), device.flush()),
-            };
-            failed = failed.or(result.err());
-            self.op_done(DiskDone { token, parts, result });
+            let done = op.carry_out(device, self.arena.memory_mut());
+            failed = failed.or(done.result.err());
+            self.op_done(done);
         }
         match failed.filter(|_| self.has_failed()) {
             Some(error) => Err(OpenPoolError::Device(error)),

@@ -2,7 +2,7 @@
 
 use holdfast_block::{BlockCount, Lba, SlotRef, Store, StoreDone, StoreError, StoreOp};
 
-use super::{Disk, carry_out, create, pool_id, settle, spec, write};
+use super::{Disk, carry_out, create_with, pool_id, settle, spec, write};
 use crate::{Stores, VolumeSpec};
 
 fn result_of(done: &[StoreDone], token: u32) -> Result<(), StoreError> {
@@ -33,11 +33,8 @@ fn fill(stores: &mut Stores<Vec<u8>>, disk: &Disk, volume: &VolumeSpec, blocks: 
 
 #[test]
 fn payloads_under_way_are_no_reason_to_call_the_pool_full() {
-    let disk = Disk::new(24 << 20);
-    let mut stores = create(&disk);
     let volume = spec(1, 4096, 100_000);
-    stores.create_named_volume(pool_id(), &volume, "v").unwrap();
-    settle(&mut stores, &disk);
+    let (disk, mut stores) = create_with(&volume);
     let mut held: Vec<Vec<SlotRef>> = Vec::new();
     let refused = loop {
         let mut slots = Vec::new();
@@ -53,11 +50,8 @@ fn payloads_under_way_are_no_reason_to_call_the_pool_full() {
 
 #[test]
 fn blocks_of_a_cut_last_cell_are_counted_one_by_one() {
-    let disk = Disk::new(24 << 20);
-    let mut stores = create(&disk);
     let volume = spec(1, 512, 20);
-    stores.create_named_volume(pool_id(), &volume, "v").unwrap();
-    settle(&mut stores, &disk);
+    let (disk, mut stores) = create_with(&volume);
     for (lba, blocks, allocated) in [(19, 1, 4), (0, 1, 12), (8, 12, 20)] {
         write_as(&mut stores, &volume, lba, blocks, 1);
         settle(&mut stores, &disk);
@@ -67,11 +61,8 @@ fn blocks_of_a_cut_last_cell_are_counted_one_by_one() {
 
 #[test]
 fn cells_that_are_about_to_be_emptied_and_written_again_count_against_the_room() {
-    let disk = Disk::new(24 << 20);
-    let mut stores = create(&disk);
     let volume = spec(1, 4096, 100_000);
-    stores.create_named_volume(pool_id(), &volume, "v").unwrap();
-    settle(&mut stores, &disk);
+    let (disk, mut stores) = create_with(&volume);
     let end = fill(&mut stores, &disk, &volume, 64);
 
     let slots = Vec::new();
@@ -91,11 +82,8 @@ fn cells_that_are_about_to_be_emptied_and_written_again_count_against_the_room()
 #[test]
 fn scattered_writes_under_way_do_not_pass_the_maps_budget_together() {
     const PAGES: u64 = 40;
-    let disk = Disk::new(24 << 20);
-    let mut stores = create(&disk);
     let volume = spec(1, 4096, 1 << 40);
-    stores.create_named_volume(pool_id(), &volume, "v").unwrap();
-    settle(&mut stores, &disk);
+    let (disk, mut stores) = create_with(&volume);
     stores.disk_pool_mut(pool_id()).unwrap().set_map_bytes_max(PAGES * 4096);
     for token in 10..90 {
         write_as(&mut stores, &volume, u64::from(token) << 20, 1, token);
