@@ -7,9 +7,9 @@
 //! at first: a damaged header says nothing about its sender's intentions. Only what is needed to find the digest (type,
 //! header length, PDU length) comes before. What is reserved is not looked at.
 
+use holdfast_pi::{DIGEST_LEN, Digest, digest_of};
 use zerocopy::FromBytes;
 
-use crate::digest::{DIGEST_LEN, Digest, digest_of};
 use crate::limits::IN_CAPSULE_LEN;
 use crate::term::{Fatal, FatalStatus};
 use crate::wire::pdu::{

@@ -28,7 +28,6 @@
 mod admin;
 mod connection;
 mod controller;
-mod digest;
 mod directory;
 mod discovery;
 mod fabrics;

@@ -14,11 +14,13 @@
 //! | [`check`](check_tuple) | one block against the plan; a [`Fault`] names block, tag, expected, actual |
 //! | [`split`](split()) | an arbitrarily cut piece of an interleaved stream, cut again at block and tuple |
 //! | [`stream`](Verifier) | verify, strip, generate and insert over such pieces in one pass |
+//! | [`digest`](Digest) | the CRC-32C that both transports put behind headers and data |
 //! | [`simd`](prefetch) | a faster CRC-16 where the machine has AVX-512, and prefetching: the room with `unsafe` |
 //!
 //! Nothing here allocates, does I/O or knows a transport. Input from a peer never panics.
 
 mod check;
+mod digest;
 mod format;
 mod guard;
 mod plan;
@@ -29,6 +31,7 @@ mod stream;
 mod tuple;
 
 pub use check::{Checked, Fault, Tag, check_tuple};
+pub use digest::{DIGEST_LEN, Digest, digest_of};
 pub use format::{FormatError, GuardKind, PiFormat, PiType};
 pub use guard::{BlockGuard, Guard, guard_of, guards_of};
 pub use plan::{CheckPlan, InsertTags, InvalidPi, NvmePi, make_tuple, validate_nvme};

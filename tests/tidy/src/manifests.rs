@@ -10,15 +10,16 @@ use crate::tree::{self, SourceFile};
 /// For each crate, the workspace's crates that it may be built with. A crate that is not here is one too many.
 ///
 /// ```text
-/// mutant ◀ pi ◀ block ◀ { scsi; store, nvme } ◀ daemon ▶ { reactor, contract }        contract ◀ control-plane
+/// mutant ◀ pi ◀ block ◀ { scsi ◀ iscsi; store, nvme } ◀ daemon ▶ { reactor, contract }        contract ◀ control-plane
 /// ```
-const MAY_IMPORT: [(&str, &[&str]); 16] = [
+const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("holdfast-mutant", &[]),
     ("holdfast-pi", &["holdfast-mutant"]),
     ("holdfast-block", &["holdfast-mutant", "holdfast-pi"]),
     ("holdfast-store", &["holdfast-mutant", "holdfast-pi", "holdfast-block"]),
     ("holdfast-nvme", &["holdfast-mutant", "holdfast-pi", "holdfast-block"]),
-    ("holdfast-scsi", &["holdfast-pi", "holdfast-block"]),
+    ("holdfast-scsi", &["holdfast-mutant", "holdfast-pi", "holdfast-block"]),
+    ("holdfast-iscsi", &["holdfast-mutant", "holdfast-pi", "holdfast-block", "holdfast-scsi"]),
     ("holdfast-reactor", &[]),
     ("holdfast-contract", &[]),
     (
@@ -29,6 +30,8 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
             "holdfast-block",
             "holdfast-store",
             "holdfast-nvme",
+            "holdfast-scsi",
+            "holdfast-iscsi",
             "holdfast-reactor",
             "holdfast-contract",
         ],
@@ -45,9 +48,11 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
 ];
 
 /// What a crate's tests may import besides: the real store under a layer that only knows its interface, and a host.
-const TESTS_MAY_IMPORT: [(&str, &[&str]); 4] = [
+const TESTS_MAY_IMPORT: [(&str, &[&str]); 6] = [
     ("holdfast-block", &["holdfast-store"]),
     ("holdfast-nvme", &["holdfast-store"]),
+    ("holdfast-scsi", &["holdfast-store"]),
+    ("holdfast-iscsi", &["holdfast-store"]),
     ("holdfast-daemon", &["holdfast-testkit"]),
     // To make pools by hand.
     ("holdfast-cli", &["holdfast-block"]),

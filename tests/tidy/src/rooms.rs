@@ -15,8 +15,14 @@ const RING_ROOM: &str = "target/reactor";
 const SQL_ROOM: &str = "control-plane/src/db";
 
 /// Pure state machines: everything from outside comes in as an argument.
-const SANS_IO: [&str; 5] =
-    ["target/pi/src", "target/block/src", "target/store/src", "target/nvme/src", "target/scsi/src"];
+const SANS_IO: [&str; 6] = [
+    "target/pi/src",
+    "target/block/src",
+    "target/store/src",
+    "target/nvme/src",
+    "target/scsi/src",
+    "target/iscsi/src",
+];
 
 /// Clocks, sockets, files and threads. (Addresses, as values, are no I/O.)
 const IO_WORDS: [&str; 9] = [

@@ -183,7 +183,7 @@ fn io_in_pure_code_is_noticed() {
     let good = "use std::net::SocketAddr;\n// No Instant here.\nfn f(now_us: u64) {}";
     for bad in ["let t = Instant::now();", "std::fs::read(path)", "use std::thread;", "TcpStream::connect(a)"]
     {
-        for folder in ["pi", "block", "store", "nvme"] {
+        for folder in ["pi", "block", "store", "nvme", "scsi", "iscsi"] {
             let path = format!("target/{folder}/src/a.rs");
             tells_apart(rooms::io_in_pure_code, rust(&path, bad), rust(&path, good));
         }

@@ -2,13 +2,13 @@
 //! (C2HData)", §3.6.2.10 "Ready to Transfer PDU (R2T)".
 
 use holdfast_block::{BlockPort, TransmitSink};
+use holdfast_pi::{DIGEST_LEN, Digest, digest_of};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
 
 use super::failure::STATUS_MORE;
 use super::plan::NO_FLOW_CONTROL;
 use super::{Connection, Context, Outgoing, Role};
-use crate::digest::{DIGEST_LEN, Digest, digest_of};
 use crate::limits::{BATCH_BYTES_MAX, C2H_DATA_LEN_MAX, RESPONSES_PER_BATCH};
 use crate::slots::{SlotId, State};
 use crate::status::Status;

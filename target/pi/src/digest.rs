@@ -1,31 +1,40 @@
-//! Header and data digests. NVMe/TCP 1.1 §3.3.1.1 "PDU Header Digest (HDGST)" and "PDU Data Digest (DDGST)": CRC-32C, sent
-//! least significant byte first. It is the CRC of 32-bit guards, so the same code computes both.
+//! Header and data digests of both transports: CRC-32C, sent least significant byte first. NVMe/TCP 1.1 §3.3.1.1 "PDU Header
+//! Digest (HDGST)" and "PDU Data Digest (DDGST)"; RFC 7143 §13.1 "HeaderDigest and DataDigest". It is the CRC of 32-bit
+//! guards, so the same code computes both.
 
-use holdfast_pi::{Guard, GuardKind, guard_of};
+use crate::{Guard, GuardKind, guard_of};
 
 /// Bytes of a digest.
-pub(crate) const DIGEST_LEN: usize = 4;
+pub const DIGEST_LEN: usize = 4;
 
 /// The digest of `bytes`, as it goes onto the wire.
-pub(crate) fn digest_of(bytes: &[u8]) -> [u8; DIGEST_LEN] {
+pub fn digest_of(bytes: &[u8]) -> [u8; DIGEST_LEN] {
     low_bytes(guard_of(GuardKind::Crc32c, bytes))
 }
 
 /// A digest over pieces.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Digest(Guard);
+pub struct Digest(Guard);
+
+impl Default for Digest {
+    fn default() -> Digest {
+        Digest::new()
+    }
+}
 
 impl Digest {
-    pub(crate) fn new() -> Digest {
+    /// Over nothing yet.
+    pub fn new() -> Digest {
         Digest(Guard::new(GuardKind::Crc32c))
     }
 
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
+    /// Takes the next piece.
+    pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
     /// The digest, as it goes onto the wire.
-    pub(crate) fn finish(&self) -> [u8; DIGEST_LEN] {
+    pub fn finish(&self) -> [u8; DIGEST_LEN] {
         low_bytes(self.0.value())
     }
 }
