@@ -104,6 +104,7 @@ impl App {
         let mut tx = db.write().await?;
         pools::make_first_pool(&mut tx, ram_pool_bytes).await?;
         crate::db::pools::give_orders_up(&mut tx).await?;
+        volumes::finish_deletion(&mut tx).await?;
         let revision = meta::get_u64(&mut tx, meta::Key::Revision).await?;
         let committed = reconcile::desired_state(&mut tx).await?;
         let telemetry = Telemetry::load(&mut tx).await?;
@@ -285,6 +286,13 @@ impl Change<'_> {
     /// Tells listeners, once the change is kept.
     pub(crate) fn announce(&mut self, event: Event) {
         self.events.push(event);
+    }
+
+    /// Keeps what was written so far, and goes on. For what must not be forgotten if the rest is cut off; it must not concern
+    /// the target.
+    pub(crate) async fn keep_first(self) -> Result<Self> {
+        self.tx.commit().await?;
+        Ok(Self { tx: self.app.db.write().await?, ..self })
     }
 
     /// Has the target apply it, keeps it, and takes in what the target says of itself afterwards.

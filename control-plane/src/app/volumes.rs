@@ -11,7 +11,7 @@ use super::words::Guard;
 use super::{App, INTEGER_MAX, fresh_volume_id};
 use crate::db::pools::PoolRow;
 use crate::db::volumes::VolumeRow;
-use crate::db::{pools, volumes};
+use crate::db::{Conn, meta, pools, stored, volumes};
 use crate::error::{Error, Result};
 use crate::names::Name;
 
@@ -249,9 +249,18 @@ impl App {
             let detail = format!("the volume {name} is mapped in {}", mapped_in.join(", "));
             return Err(Error::conflict("", detail));
         }
+        meta::set(change.db(), meta::Key::LeavingVolume, &row.id.to_string()).await?;
+        let mut change = change.keep_first().await?;
         volumes::delete(change.db(), row.id).await?;
+        meta::forget(change.db(), meta::Key::LeavingVolume).await?;
         change.announce(Event::object(EventKind::Volume, name, "deleted"));
-        change.commit().await
+        let deleted = change.commit().await;
+        if deleted.is_err() {
+            let mut tx = self.db.write().await?;
+            meta::forget(&mut tx, meta::Key::LeavingVolume).await?;
+            tx.commit().await?;
+        }
+        deleted
     }
 
     fn render_volume(&self, row: VolumeRow) -> Volume {
@@ -276,6 +285,15 @@ impl App {
             allocated_bytes: observed.map_or(row.allocated_bytes, |volume| volume.allocated_bytes),
         }
     }
+}
+
+/// Deletes the volume whose deletion a former run of this program was cut off in: the target may have deleted it already.
+pub(super) async fn finish_deletion(conn: &mut Conn) -> Result<()> {
+    if let Some(id) = meta::get(conn, meta::Key::LeavingVolume).await? {
+        volumes::delete(conn, stored(&id)?).await?;
+        meta::forget(conn, meta::Key::LeavingVolume).await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ pub(crate) enum Key {
     Revision,
     /// Set once the first start has made its memory pool.
     FirstPoolMade,
+    /// The volume that is being deleted: once the target has been told, there is no way back.
+    LeavingVolume,
     /// `boot_id` of the target whose incident stream is being read.
     IncidentBoot,
     /// Highest incident sequence stored from that stream.
@@ -23,6 +25,7 @@ impl Key {
         match self {
             Self::Revision => "revision",
             Self::FirstPoolMade => "first_pool_made",
+            Self::LeavingVolume => "leaving_volume",
             Self::IncidentBoot => "incident_boot",
             Self::IncidentSequence => "incident_sequence",
             Self::IncidentsDropped => "incidents_dropped",
@@ -41,6 +44,12 @@ pub(crate) async fn get(conn: &mut Conn, key: Key) -> Result<Option<String>> {
 /// Reads one number; zero when it was never set.
 pub(crate) async fn get_u64(conn: &mut Conn, key: Key) -> Result<u64> {
     get(conn, key).await?.map_or(Ok(0), |text| stored(&text))
+}
+
+/// Forgets one value.
+pub(crate) async fn forget(conn: &mut Conn, key: Key) -> Result<()> {
+    sqlx::query("DELETE FROM meta WHERE key = ?").bind(key.as_str()).execute(conn).await?;
+    Ok(())
 }
 
 /// Sets one value.

@@ -150,6 +150,37 @@ async fn a_plane_killed_between_apply_and_commit_returns_the_target_to_what_is_k
 }
 
 #[tokio::test]
+async fn a_deletion_that_is_cut_off_is_finished() {
+    let mut bench = Bench::new().await;
+    bench.plane.post("/api/v1/volumes", volume("v")).await;
+    bench.plane.post("/api/v1/volumes", volume("w")).await;
+    bench.target.script().on_apply = OnApply::ApplyAndHang;
+    let request = Request::delete("/api/v1/volumes/v").header(header::HOST, "127.0.0.1");
+    tokio::select! {
+        answer = bench.plane.send(request.body(String::new().into()).unwrap()) => panic!("{answer:?}"),
+        () = bench.target.hung() => {}
+    }
+    bench.target.script().on_apply = OnApply::Apply;
+    bench.restart_plane().await;
+    bench.plane.in_sync().await;
+    assert_eq!(bench.plane.call("GET", "/api/v1/volumes/v", None).await.status, 404);
+    assert_eq!(bench.target.last().volumes.len(), 1);
+    bench.plane.get("/api/v1/volumes/w").await;
+}
+
+#[tokio::test]
+async fn a_deletion_that_is_refused_is_not_made_up_for_later() {
+    let mut bench = Bench::new().await;
+    bench.plane.post("/api/v1/volumes", volume("v")).await;
+    bench.target.script().on_apply = OnApply::Refuse(fault(FaultCause::Invalid));
+    assert_eq!(bench.plane.call("DELETE", "/api/v1/volumes/v", None).await.status, 422);
+    bench.target.script().on_apply = OnApply::Apply;
+    bench.restart_plane().await;
+    bench.plane.in_sync().await;
+    bench.plane.get("/api/v1/volumes/v").await;
+}
+
+#[tokio::test]
 async fn a_change_waits_for_a_target_that_comes_back() {
     let mut bench = Bench::new().await;
     bench.stop_target();
