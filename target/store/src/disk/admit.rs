@@ -1,7 +1,7 @@
 //! Whether there is room for a change, before anything of it is in the log.
 //!
 //! A write that does not fit is refused only if that stays so: one that would fit if others took less than they have promised,
-//! or after a deallocation before it, waits until these are in the map.
+//! or after a deallocation before it, waits until these are in the map, and the deallocation durable.
 
 use std::ops::Range;
 
@@ -36,7 +36,8 @@ impl<A: PoolMemory> DiskPool<A> {
         }
         match self.growth(volume, cells, new_cells) {
             // Writes on their way may have promised more than they will take, and deallocations give room.
-            None if self.room.promised() != Growth::default() || !self.emptying.is_empty() => Ok(None),
+            None if self.room.promised() != Growth::default() => Ok(None),
+            None if !self.emptying.is_empty() || self.room.has_emptied() => Ok(None),
             None => Err(StoreError::NoRoom),
             growth => Ok(growth),
         }
@@ -67,12 +68,16 @@ impl<A: PoolMemory> DiskPool<A> {
                 Step::Done
             }
             None if self.room.promised() != Growth::default() => Step::Wait,
+            None if self.room.has_emptied() => {
+                self.want_flush();
+                Step::Wait
+            }
             None => Step::Fail(StoreError::NoRoom),
         }
     }
 
-    /// Whether slots may come free by themselves. A recovery can find more cells than were ever admitted at once, if it finds new
-    /// ones and not the deallocation before them: then there are too few for a long write until something is deleted.
+    /// Whether slots may come free by themselves. After losses a pool can hold more cells than were ever admitted at once: then
+    /// there are too few for a long write until something is deleted.
     pub(super) fn may_get_slots(&self) -> bool {
         let superseded =
             self.dead.last_number().is_some() || self.tree.has_dirty() || self.tree.has_detached();

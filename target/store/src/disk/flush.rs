@@ -103,6 +103,7 @@ impl<A: PoolMemory> DiskPool<A> {
             self.finish(waiting.token, waiting.slots, Ok(()));
         }
         self.volumes.durable_through(durable);
+        self.room.durable_through(durable);
     }
 
     /// Whoever waits for a flush learns that there will be none.

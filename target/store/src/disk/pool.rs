@@ -18,7 +18,7 @@ use super::log::{End, Log, LogHead};
 use super::partial::Partials;
 use super::read::Reads;
 use super::restate::Restate;
-use super::room::Room;
+use super::room::{Growth, Room};
 use super::space::Space;
 use super::tokens::Errand;
 use super::tree::Tree;
@@ -225,8 +225,12 @@ impl<A: PoolMemory> DiskPool<A> {
     /// Takes detached parts of maps apart, a few pages at a time.
     fn reap(&mut self) {
         let DiskPool { tree, dead, read_numbers, .. } = self;
-        let read = read_numbers.last();
+        let (read, pages) = (read_numbers.last(), tree.pages());
         tree.reap(PAGES_REAPED, &mut |slot, number| dead.push(slot, number, read));
+        if self.log.applied > self.log.durable {
+            let pages = pages.saturating_sub(self.tree.pages());
+            self.room.emptied(self.log.applied, Growth { cells: 0, pages });
+        }
     }
 
     /// Nothing is written any more: there is no telling what the device holds. What is on its way ends with an error once

@@ -2,6 +2,10 @@
 //!
 //! A cell takes a slot. A page of the map takes two: the next checkpoint writes it anew before the old one is free.
 //! Beyond these some slots are kept for changes under way, which take fresh slots before the old ones come back.
+//!
+//! What a deallocation has emptied counts until that is durable: a power cut may bring it back, and leave what was written since.
+
+use std::collections::VecDeque;
 
 /// Slots kept for changes under way, at most: several of the longest writes.
 const RESERVE_MAX: u64 = 1024;
@@ -35,6 +39,10 @@ pub(super) struct Room {
     tables: u64,
     /// What writes add that are not applied yet. Those that share a page have each promised it.
     promised: Growth,
+    /// What was emptied by journal blocks that are not durable yet, by their numbers.
+    emptied: VecDeque<(u64, Growth)>,
+    /// All of that.
+    emptied_in_all: Growth,
     /// Writes that wait until it is known what those leave.
     undecided: usize,
 }
@@ -49,6 +57,8 @@ impl Room {
             reserve: (slots / RESERVE_SHARE).clamp(RESERVE_MIN, RESERVE_MAX) + tables,
             tables,
             promised: Growth::default(),
+            emptied: VecDeque::new(),
+            emptied_in_all: Growth::default(),
             undecided: 0,
         }
     }
@@ -67,8 +77,10 @@ impl Room {
         if more.cells == 0 {
             return true;
         }
-        let pages = pages.saturating_add(self.promised.pages).saturating_add(more.pages).saturating_mul(2);
-        let wanted = [live, self.promised.cells, more.cells, pages, self.reserve];
+        let Growth { cells: emptied, pages: emptied_pages } = self.emptied_in_all;
+        let pages = [pages, self.promised.pages, emptied_pages, more.pages];
+        let pages = pages.iter().fold(0_u64, |sum, part| sum.saturating_add(*part)).saturating_mul(2);
+        let wanted = [live, self.promised.cells, emptied, more.cells, pages, self.reserve];
         wanted.iter().fold(0_u64, |sum, part| sum.saturating_add(*part)) <= self.slots
     }
 
@@ -92,6 +104,35 @@ impl Room {
     /// What writes on their way add.
     pub(super) fn promised(&self) -> Growth {
         self.promised
+    }
+
+    /// Journal block `number` has emptied so much. Numbers never go back.
+    pub(super) fn emptied(&mut self, number: u64, less: Growth) {
+        if less == Growth::default() {
+            return;
+        }
+        self.emptied_in_all.cells += less.cells;
+        self.emptied_in_all.pages += less.pages;
+        match self.emptied.back_mut().filter(|(last, _)| *last == number) {
+            Some((_, same)) => {
+                same.cells += less.cells;
+                same.pages += less.pages;
+            }
+            None => self.emptied.push_back((number, less)),
+        }
+    }
+
+    /// All journal blocks up to a number are durable.
+    pub(super) fn durable_through(&mut self, number: u64) {
+        while let Some((_, less)) = self.emptied.pop_front_if(|(emptier, _)| *emptier <= number) {
+            self.emptied_in_all.cells -= less.cells;
+            self.emptied_in_all.pages -= less.pages;
+        }
+    }
+
+    /// Whether a flush gives room.
+    pub(super) fn has_emptied(&self) -> bool {
+        !self.emptied.is_empty()
     }
 
     /// Whether writes wait for room. Those behind them wait as well, or they would take it.
@@ -140,5 +181,21 @@ mod tests {
             room.keep_promise(promise);
             assert!(room.admits(0, 0, cells(1)));
         }
+    }
+
+    #[test]
+    fn what_was_emptied_counts_until_that_is_durable() {
+        let mut room = Room::new(10_000, 5);
+        room.emptied(4, cells(room.slots / 2));
+        room.emptied(4, cells(room.slots / 2));
+        room.emptied(5, Growth { cells: 0, pages: room.slots / 2 });
+        for durable in [3, 4] {
+            room.durable_through(durable);
+            assert!(!room.admits(0, 0, cells(1)), "{durable}");
+            assert!(room.has_emptied());
+        }
+        room.durable_through(5);
+        assert!(room.admits(0, 0, cells(1)));
+        assert!(!room.has_emptied());
     }
 }

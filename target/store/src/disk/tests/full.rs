@@ -2,6 +2,7 @@
 
 use holdfast_block::{BlockCount, Lba, SlotRef, Store, StoreDone, StoreError, StoreOp};
 
+use super::super::io::DiskOp;
 use super::{Disk, carry_out, create_with, pool_id, settle, spec, write};
 use crate::{Stores, VolumeSpec};
 
@@ -77,6 +78,27 @@ fn cells_that_are_about_to_be_emptied_and_written_again_count_against_the_room()
     assert_eq!([3, 4, 5].map(|token| result_of(&done, token)), [Ok(()), Ok(()), Err(StoreError::NoRoom)]);
     let usage = stores.disk_pool(pool_id()).unwrap().usage();
     assert!(usage.allocated_bytes <= usage.capacity_bytes, "{usage:?}");
+}
+
+#[test]
+fn what_was_emptied_gives_room_once_that_is_durable() {
+    let volume = spec(1, 4096, 100_000);
+    let (disk, mut stores) = create_with(&volume);
+    let end = fill(&mut stores, &disk, &volume, 64);
+    let slots = Vec::new();
+    stores.submit(StoreOp::Deallocate { token: 3, volume: volume.id, lba: Lba(0), blocks: 64, slots });
+    assert_eq!(result_of(&settle(&mut stores, &disk), 3), Ok(()));
+
+    // Without the flush a power cut could bring back what was emptied, and leave what was written.
+    write_as(&mut stores, &volume, end, 64, 4);
+    assert!(stores.poll().is_none());
+    let mut flushed = false;
+    while let Some((pool, op)) = stores.next_disk_op() {
+        flushed |= matches!(op, DiskOp::Flush { .. });
+        assert!(flushed, "{op:?}");
+        carry_out(&mut stores, &disk, pool, op);
+    }
+    assert_eq!(result_of(&settle(&mut stores, &disk), 4), Ok(()));
 }
 
 #[test]
