@@ -318,6 +318,13 @@ impl Connection {
         }
     }
 
+    /// Receives exactly so many bytes.
+    pub(crate) fn recv_exact(&mut self, len: usize) -> Result<Vec<u8>, Error> {
+        self.fill(len)?;
+        let rest = self.received.split_off(len);
+        Ok(std::mem::replace(&mut self.received, rest))
+    }
+
     fn fill(&mut self, len: usize) -> Result<(), Error> {
         while self.received.len() < len {
             if self.eof {

@@ -44,6 +44,16 @@ pub enum Error {
         /// What came.
         got: String,
     },
+    /// An iSCSI login was refused.
+    #[error("the login was refused with status {class:02x}{detail:02x}h")]
+    LoginRefused {
+        /// Status-Class.
+        class: u8,
+        /// Status-Detail.
+        detail: u8,
+        /// What the answer said, such as another address.
+        keys: Vec<(String, String)>,
+    },
     /// A command that had to succeed ended with a status.
     #[error("{command} ended with {status}")]
     Status {
@@ -63,6 +73,15 @@ impl Error {
     pub fn status(&self) -> Option<Status> {
         match self {
             Self::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Class and detail with which an iSCSI login was refused, where the error is that.
+    #[must_use]
+    pub fn login_status(&self) -> Option<(u8, u8)> {
+        match self {
+            Self::LoginRefused { class, detail, .. } => Some((*class, *detail)),
             _ => None,
         }
     }

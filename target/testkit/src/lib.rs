@@ -1,4 +1,4 @@
-//! A scripted NVMe/TCP host for tests: it controls every byte that it sends and shows every byte that it gets.
+//! A scripted NVMe/TCP host for tests (and, in [`iscsi`], an iSCSI initiator): it controls every byte that it sends and shows every byte that it gets.
 //!
 //! The wire formats here are written from the specifications (NVM Express Base 2.1, NVM Command Set 1.1,
 //! NVMe over TCP Transport 1.1) and share no code with the target, so that a mistake in the target is not
@@ -32,6 +32,7 @@ mod crc;
 mod error;
 mod identify;
 mod io;
+pub mod iscsi;
 pub mod load;
 mod log;
 pub mod pi;
