@@ -363,7 +363,7 @@ const PORTS: Range<u16> = 20_000..32_000;
 const PORTS_EACH: u32 = 64;
 
 /// A port that nobody listens on just now. The appliance must be told the port it advertises, so `0` will not do.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     static TRIED: AtomicU32 = AtomicU32::new(0);
     let count = u32::from(PORTS.end - PORTS.start);
     for _ in 0..count {

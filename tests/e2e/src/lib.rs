@@ -23,6 +23,7 @@ mod process;
 mod rest;
 pub mod sample;
 mod scripted;
+mod tgt;
 mod volume;
 
 pub use appliance::{Appliance, Plane, Setup};
@@ -37,4 +38,5 @@ pub use pool::Backing;
 pub use process::Process;
 pub use rest::{Answer, Rest, eventually};
 pub use scripted::host_nqn;
+pub use tgt::Tgt;
 pub use volume::{Share, View, counter};
