@@ -16,7 +16,7 @@ READY_LIMIT_S = 60
 
 
 def build():
-    packages = ["holdfast-bare-loop", "holdfast-testkit", "holdfast-cli", "holdfast-control-plane", "holdfast-daemon"]
+    packages = ["holdfast-bare-loop", "holdfast-pool-load", "holdfast-testkit", "holdfast-cli", "holdfast-control-plane", "holdfast-daemon"]
     command = ["cargo", "build", "--release", "--bins", *itertools.chain(*(("-p", name) for name in packages))]
     subprocess.run(command, cwd=ROOT, env={**os.environ, "CARGO_TARGET_DIR": str(ROOT / "build")}, check=True)
     return ROOT / "build/release"

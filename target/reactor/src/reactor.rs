@@ -39,6 +39,10 @@ const BACKLOG: i32 = 4096;
 /// Pause before accepting again after the process ran out of descriptors or memory.
 const ACCEPT_RETRY_MS: u64 = 100;
 
+/// Requests of files whose end one turn takes. A disk completes many at once and is idle until it has new ones: so the first of
+/// them lead to new requests while the others are looked at.
+const FILES_PER_TURN: usize = 4;
+
 /// How long one enter waits for the last completions of a reactor that ends.
 const STOP_WAIT: Duration = Duration::from_millis(100);
 
@@ -320,7 +324,7 @@ impl<M> Core<M> {
         }
     }
 
-    /// Delivers what is there. Whether anything was.
+    /// Delivers what is there, or of files some. Whether anything was.
     fn turn<S: Service<Message = M>>(&mut self, service: &mut S) -> bool {
         let mut active = self.deliver_completions(service);
         active |= self.io.deliver_from_threads(service);
@@ -339,7 +343,13 @@ impl<M> Core<M> {
         let mut completions = std::mem::take(&mut self.completions);
         self.io.backend.reap(&mut completions);
         let active = !completions.is_empty();
-        for completion in completions.drain(..) {
+        let mut of_files = 0;
+        let in_turn = |completion: &&Completion| {
+            of_files += usize::from(completion.token.operation == Operation::File);
+            of_files <= FILES_PER_TURN
+        };
+        let count = completions.iter().take_while(in_turn).count();
+        for completion in completions.drain(..count) {
             let Token { operation, index, generation } = completion.token;
             let socket = SocketId { index, generation };
             match operation {
@@ -447,7 +457,10 @@ impl<M> Core<M> {
     /// time may sleep.
     fn wait_for<S: Service>(&mut self, service: &S, active_ns: u64) -> Result<Wait, ReactorError> {
         let backend = &mut self.io.backend;
-        let news = backend.has_completions() || !self.io.finished.is_empty() || self.io.files.has_news();
+        let news = !self.completions.is_empty()
+            || backend.has_completions()
+            || !self.io.finished.is_empty()
+            || self.io.files.has_news();
         if !service.keep_running() || news {
             return Ok(Wait::Never);
         }
@@ -513,7 +526,8 @@ impl<M> Core<M> {
         self.deliver_closed(service);
         while self.io.sockets.open_count() > 0 || self.io.files.open_count() > 0 {
             self.arm_wake();
-            let wait = if self.prepare_sleep() { Wait::AtMost(STOP_WAIT) } else { Wait::Never };
+            let idle = self.completions.is_empty() && self.prepare_sleep();
+            let wait = if idle { Wait::AtMost(STOP_WAIT) } else { Wait::Never };
             let entered = self.io.backend.enter(wait);
             self.inboxes.awake();
             entered.map_err(ReactorError::IoFailed)?;

@@ -12,7 +12,7 @@ use crate::tree::{self, SourceFile};
 /// ```text
 /// mutant ◀ pi ◀ block ◀ { scsi ◀ iscsi; store, nvme } ◀ daemon ▶ { reactor, contract }        contract ◀ control-plane
 /// ```
-const MAY_IMPORT: [(&str, &[&str]); 17] = [
+const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("holdfast-mutant", &[]),
     ("holdfast-pi", &["holdfast-mutant"]),
     ("holdfast-block", &["holdfast-mutant", "holdfast-pi"]),
@@ -42,6 +42,8 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
     // Speaks the protocol in its own words, so that a mistake of the target's is not mirrored in its tests.
     ("holdfast-testkit", &[]),
     ("holdfast-bare-loop", &["holdfast-testkit"]),
+    // What a pool does without a network before it.
+    ("holdfast-pool-load", &["holdfast-pi", "holdfast-block", "holdfast-store", "holdfast-reactor"]),
     ("holdfast-e2e", &["holdfast-testkit"]),
     ("holdfast-conformance", &["holdfast-testkit", "holdfast-e2e"]),
     ("holdfast-tidy", &[]),
