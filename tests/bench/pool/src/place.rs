@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use holdfast_block::{PoolId, VolumeId};
 use holdfast_pi::{GuardKind, PiFormat, PiType};
-use holdfast_reactor::{Backing, BackingMode, FileError, Mapping, Region, Space};
+use holdfast_reactor::{Backing, BackingMode, FileError, LARGE_PAGE_LEN, Mapping, Region, Space};
 use holdfast_store::disk::io::{Device, DiskError};
 use holdfast_store::{DiskConfig, DiskLimits, DiskPool, IN_FLIGHT_BYTES_DEFAULT, Stores, VolumeSpec};
 
@@ -173,7 +173,13 @@ pub(crate) fn disk_error(error: FileError) -> DiskError {
 }
 
 fn arena() -> Result<(Arena, Region)> {
-    let mapping = Mapping::create("arena", usize::try_from(IN_FLIGHT_BYTES_DEFAULT)?)?;
+    let mut mapping = Mapping::create("arena", usize::try_from(IN_FLIGHT_BYTES_DEFAULT)?)?;
     let region = mapping.region();
+    // As in the target, which does so as the arena comes into use.
+    for at in 0..mapping.len() / LARGE_PAGE_LEN {
+        mapping.slice_mut(at * LARGE_PAGE_LEN, LARGE_PAGE_LEN).context("within the arena")?.fill(0);
+        // Where there are none, it is slower.
+        let _small = region.make_large(at);
+    }
     Ok((Arena(mapping), region))
 }
