@@ -2,10 +2,11 @@
 //! replaced whole when the administrator changes something.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use holdfast_pi::PiFormat;
 
-use crate::{HostId, SubsystemId, VolumeId};
+use crate::{ChapSecrets, HostId, SubsystemId, VolumeId};
 
 /// How a volume looks to a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,6 +57,8 @@ pub struct HostRecord {
     pub nqn: Option<String>,
     /// iSCSI identity.
     pub iqn: Option<String>,
+    /// If there is one, it has to prove itself with this before it gets an iSCSI session.
+    pub chap: Option<Arc<ChapSecrets>>,
     /// Merged records whose identifiers now mean this host.
     pub aliases: Vec<HostId>,
 }
@@ -155,6 +158,16 @@ impl Exports {
     /// The host on record under an NVMe qualified name.
     pub fn host_by_nqn(&self, nqn: &str) -> Option<&HostRecord> {
         self.hosts.iter().find(|host| host.nqn.as_deref() == Some(nqn))
+    }
+
+    /// By iSCSI qualified name.
+    pub fn subsystem_by_iqn(&self, iqn: &str) -> Option<&Subsystem> {
+        self.subsystems.iter().find(|subsystem| subsystem.iqn == iqn)
+    }
+
+    /// The host on record under an iSCSI qualified name.
+    pub fn host_by_iqn(&self, iqn: &str) -> Option<&HostRecord> {
+        self.hosts.iter().find(|host| host.iqn.as_deref() == Some(iqn))
     }
 
     /// What a host may do with a subsystem; `None`: nothing. `host` is `None` for one that is not on record.

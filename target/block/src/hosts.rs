@@ -45,7 +45,7 @@ impl HostBook {
     pub fn resolve(&self, exports: &Exports, identity: &Identity) -> Option<HostId> {
         let known = match identity {
             Identity::Nqn(nqn) => exports.host_by_nqn(nqn),
-            Identity::Iqn(iqn) => exports.hosts().iter().find(|host| host.iqn.as_ref() == Some(iqn)),
+            Identity::Iqn(iqn) => exports.host_by_iqn(iqn),
         };
         if let Some(host) = known {
             return Some(host.id);

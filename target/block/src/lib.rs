@@ -15,6 +15,7 @@
 mod admission;
 pub mod attribution;
 mod blame;
+mod chap;
 mod command;
 mod copy;
 mod counters;
@@ -34,6 +35,7 @@ mod ticket;
 mod turns;
 mod write_path;
 
+pub use chap::ChapSecrets;
 pub use command::{BlockError, Command, Completion, Layout, Operation, Origin, TicketId};
 pub use copy::{BlockOrigin, WIRE_BLOCK_LEN_MAX};
 pub use counters::{

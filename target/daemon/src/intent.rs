@@ -93,6 +93,7 @@ impl Intent {
             name: host.name.clone(),
             nqn: host.nqn.clone(),
             iqn: host.iqn.clone(),
+            chap: None,
             aliases: host.aliases.iter().copied().map(host_id).collect(),
         });
         Ok(Intent {

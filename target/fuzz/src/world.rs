@@ -349,6 +349,7 @@ fn exports(revision: u64, shown: u8) -> Exports {
         name: nqn.into(),
         nqn: Some(nqn.into()),
         iqn: None,
+        chap: None,
         aliases: vec![],
     };
     Exports::new(

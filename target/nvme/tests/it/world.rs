@@ -125,6 +125,6 @@ pub(crate) fn exports_with(
         grants: HashMap::from([(host, grant)]),
     };
     let record =
-        HostRecord { id: host, name: "pi".into(), nqn: Some(PI_HOST.into()), iqn: None, aliases: vec![] };
+        HostRecord { id: host, name: "pi".into(), nqn: Some(PI_HOST.into()), iqn: None, chap: None, aliases: vec![] };
     Exports::new(revision, vec![subsystem], vec![record])
 }

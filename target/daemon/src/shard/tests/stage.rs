@@ -285,6 +285,7 @@ fn exports(volume: VolumeInfo) -> Exports {
         name: format!("host-{host}"),
         nqn: Some(HOSTS[host].into()),
         iqn: None,
+        chap: None,
         aliases: vec![],
     };
     Exports::new(1, vec![subsystem], (0..HOSTS.len()).map(record).collect())
