@@ -190,3 +190,194 @@ fn is_for_login(key: &str) -> bool {
     let ours = ["TargetAlias", "TargetAddress", "TargetPortalGroupTag"].contains(&key);
     named || ours || key.starts_with("CHAP_")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap};
+
+    use holdfast_block::{Subsystem, SubsystemId};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::directory::Portal;
+
+    fn exports(open: u64) -> Exports {
+        let subsystem = |id: u64, allow_any_host: bool| Subsystem {
+            id: SubsystemId::new(id).unwrap(),
+            name: format!("s{id}"),
+            nqn: String::new(),
+            iqn: format!("iqn.2026-11.io.holdfast:s{id}"),
+            allow_any_host,
+            namespaces: BTreeMap::new(),
+            grants: HashMap::new(),
+        };
+        let closed = subsystem(open + 1, false);
+        Exports::new(1, (1..=open).map(|id| subsystem(id, true)).chain([closed]).collect(), vec![])
+    }
+
+    fn directory(advertised: Option<&str>) -> Directory {
+        let portal = |listening: &str| Portal {
+            advertised: advertised.map(|address| address.parse().unwrap()),
+            listening: listening.parse().unwrap(),
+        };
+        Directory::new(vec![portal("0.0.0.0:3260"), portal("[::1]:3261")])
+    }
+
+    fn phase(subsystem: Option<u64>) -> TextPhase {
+        TextPhase::new(Asker {
+            initiator: "iqn.a".into(),
+            local: "192.0.2.9:3260".parse().unwrap(),
+            portal: 0,
+            subsystem: subsystem.map(|id| SubsystemId::new(id).unwrap()),
+        })
+    }
+
+    const WHOLE: TextRequest = TextRequest { is_final: true, continues: false, itt: 5, ttt: NO_TAG };
+
+    fn ask(phase: &mut TextPhase, directory: &Directory, request: TextRequest, text: &str) -> TextStep {
+        let data = text.replace(' ', "\0");
+        phase.take(directory, &exports(2), &mut Params::default(), request, data.as_bytes())
+    }
+
+    fn answered(step: TextStep) -> String {
+        match step {
+            TextStep::Answer(answer) => {
+                assert!(answer.is_final && !answer.continues && answer.ttt == NO_TAG && answer.itt == 5);
+                String::from_utf8(answer.data).unwrap().replace('\0', " ").trim_end().to_owned()
+            }
+            TextStep::Reject(reason) => panic!("{reason}"),
+        }
+    }
+
+    const S1: &str =
+        "TargetName=iqn.2026-11.io.holdfast:s1 TargetAddress=192.0.2.9:3260,1 TargetAddress=[::1]:3261,1";
+
+    #[test]
+    fn targets_are_told_that_the_asker_may_use() {
+        let all = answered(ask(&mut phase(None), &directory(None), WHOLE, "SendTargets=All"));
+        assert_eq!(all, format!("{S1} {}", S1.replace("s1", "s2")));
+        let one = answered(ask(
+            &mut phase(None),
+            &directory(None),
+            WHOLE,
+            "SendTargets=iqn.2026-11.io.holdfast:s1",
+        ));
+        assert_eq!(one, S1);
+        for hidden in ["iqn.2026-11.io.holdfast:s3", "iqn.none"] {
+            let text = format!("SendTargets={hidden}");
+            assert_eq!(answered(ask(&mut phase(None), &directory(None), WHOLE, &text)), "");
+        }
+        assert_eq!(
+            answered(ask(&mut phase(None), &directory(None), WHOLE, "SendTargets=")),
+            "SendTargets=Reject"
+        );
+    }
+
+    #[test]
+    fn a_normal_session_learns_of_its_own_target_only() {
+        for text in ["SendTargets=", "SendTargets=iqn.2026-11.io.holdfast:s1"] {
+            assert_eq!(answered(ask(&mut phase(Some(1)), &directory(None), WHOLE, text)), S1);
+        }
+        let ask = |text| answered(ask(&mut phase(Some(1)), &directory(None), WHOLE, text));
+        assert_eq!(ask("SendTargets=iqn.2026-11.io.holdfast:s2"), "");
+        assert_eq!(ask("SendTargets=All"), "SendTargets=Reject");
+    }
+
+    #[test]
+    fn an_advertised_address_is_told_once() {
+        let text = "SendTargets=iqn.2026-11.io.holdfast:s1";
+        let told = answered(ask(&mut phase(None), &directory(Some("[2001:db8::1]:3260")), WHOLE, text));
+        assert_eq!(told, "TargetName=iqn.2026-11.io.holdfast:s1 TargetAddress=[2001:db8::1]:3260,1");
+    }
+
+    #[test]
+    fn keys_of_the_login_are_over() {
+        let told = answered(ask(
+            &mut phase(Some(1)),
+            &directory(None),
+            WHOLE,
+            "HeaderDigest=None InitiatorName=iqn.a X-odd=1 InitiatorAlias=me",
+        ));
+        assert_eq!(told, "HeaderDigest=Reject InitiatorName=Reject X-odd=NotUnderstood");
+    }
+
+    #[test]
+    fn a_long_answer_comes_in_parts() {
+        let (directory, exports) = (directory(None), exports(40));
+        let mut params = Params { max_recv_initiator: 512, ..Params::default() };
+        let mut phase = phase(None);
+        let mut told = Vec::new();
+        let mut request = WHOLE;
+        let mut text: &[u8] = b"SendTargets=All\0";
+        loop {
+            match phase.take(&directory, &exports, &mut params, request, text) {
+                TextStep::Answer(part) => {
+                    assert!(part.data.len() <= 512);
+                    assert!(part.is_final != part.continues && part.is_final == (part.ttt == NO_TAG));
+                    told.extend_from_slice(&part.data);
+                    if part.is_final {
+                        break;
+                    }
+                    request = TextRequest { ttt: part.ttt, ..WHOLE };
+                    text = b"";
+                }
+                TextStep::Reject(reason) => panic!("{reason}"),
+            }
+        }
+        assert_eq!(parse(&told).unwrap().len(), 40 * 3);
+    }
+
+    #[test]
+    fn a_declared_length_holds_when_the_exchange_ends() {
+        let (directory, exports) = (directory(None), exports(1));
+        let mut params = Params::default();
+        let mut phase = phase(Some(1));
+        let open = TextRequest { is_final: false, ..WHOLE };
+        let text = b"MaxRecvDataSegmentLength=4096\0";
+        let TextStep::Answer(first) = phase.take(&directory, &exports, &mut params, open, text) else {
+            panic!()
+        };
+        assert!(!first.is_final && first.ttt != NO_TAG && params.max_recv_initiator == 8192);
+        let last = TextRequest { ttt: first.ttt, ..WHOLE };
+        let TextStep::Answer(last) = phase.take(&directory, &exports, &mut params, last, b"") else {
+            panic!()
+        };
+        assert!(last.is_final && params.max_recv_initiator == 4096);
+        for bad in [&b"MaxRecvDataSegmentLength=1\0"[..], b"A=1\0A=1\0", b"A\0"] {
+            let step = phase.take(&directory, &exports, &mut params, WHOLE, bad);
+            assert_eq!(step, TextStep::Reject(PROTOCOL_ERROR));
+        }
+        let stray = TextRequest { ttt: 77, ..WHOLE };
+        let step = phase.take(&directory, &exports, &mut params, stray, b"");
+        assert_eq!(step, TextStep::Reject(INVALID_FIELD));
+        assert_eq!(params.max_recv_initiator, 4096);
+    }
+
+    proptest! {
+        #[test]
+        fn any_exchange_has_a_defined_answer(
+            requests in proptest::collection::vec(
+                (any::<bool>(), any::<bool>(), any::<bool>(), "(SendTargets=All|A=|X-b=1|MaxRecvDataSegmentLength=512|\0){0,4}"),
+                1..20,
+            ),
+        ) {
+            let (directory, exports) = (directory(None), exports(20));
+            let mut params = Params::default();
+            let mut phase = phase(None);
+            let mut ttt = NO_TAG;
+            for (is_final, continues, anew, text) in requests {
+                let request =
+                    TextRequest { is_final, continues, itt: 5, ttt: if anew { NO_TAG } else { ttt } };
+                let room = params.max_recv_initiator as usize;
+                match phase.take(&directory, &exports, &mut params, request, text.as_bytes()) {
+                    TextStep::Answer(answer) => {
+                        prop_assert!(answer.data.len() <= room);
+                        prop_assert!(!answer.is_final || !answer.continues);
+                        ttt = answer.ttt;
+                    }
+                    TextStep::Reject(_) => ttt = NO_TAG,
+                }
+            }
+        }
+    }
+}

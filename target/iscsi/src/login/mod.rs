@@ -6,6 +6,8 @@
 mod identity;
 mod security;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
