@@ -124,7 +124,13 @@ pub(crate) fn exports_with(
             .collect::<BTreeMap<_, _>>(),
         grants: HashMap::from([(host, grant)]),
     };
-    let record =
-        HostRecord { id: host, name: "pi".into(), nqn: Some(PI_HOST.into()), iqn: None, chap: None, aliases: vec![] };
+    let record = HostRecord {
+        id: host,
+        name: "pi".into(),
+        nqn: Some(PI_HOST.into()),
+        iqn: None,
+        chap: None,
+        aliases: vec![],
+    };
     Exports::new(revision, vec![subsystem], vec![record])
 }
