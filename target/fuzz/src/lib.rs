@@ -1,4 +1,4 @@
-//! Fuzzing the NVMe/TCP front end, over the real block layer and a real memory pool.
+//! Fuzzing the NVMe/TCP front end, over the real block layer and a real memory pool; and iSCSI's negotiation by itself.
 //!
 //! Each target reads its input as a script of small steps, plays it against a fresh world, and then demands what holds
 //! whatever a peer did: no panic, every PDU of the target's well formed, every command answered once at most, another host's
@@ -12,6 +12,8 @@
 //! | [`admin`] | Connect, properties, admin commands, resets, time, over several connections |
 //! | [`io`] | fields and data of well-framed I/O commands, digests, PI, flow control |
 //! | [`stateful`] | a valid session with PDUs changed, dropped, doubled, swapped and cut |
+//! | [`login`] | iSCSI Login Requests over two connections: stages, keys, CHAP, sessions that take another's place |
+//! | [`text`] | iSCSI Text Requests of discovery and normal sessions |
 
 #![allow(
     clippy::unwrap_used,
@@ -28,6 +30,9 @@ pub mod framer;
 mod input;
 pub mod io;
 mod link;
+pub mod login;
+mod portal;
 pub mod stateful;
+pub mod text;
 mod wire;
 mod world;

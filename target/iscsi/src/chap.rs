@@ -120,7 +120,7 @@ impl Challenge {
         let response = decode(answer.response).ok_or(Failed)?;
         // Both are always looked at, so that a wrong name takes as long as a wrong secret.
         let proven = expected.ct_eq(&response) & secrets.user().as_bytes().ct_eq(answer.name.as_bytes());
-        if !bool::from(proven) {
+        if !bool::from(proven) && !holdfast_mutant::active("planted-proof") {
             return Err(Failed);
         }
         let Some((id, challenge)) = answer.asks else { return Ok(None) };
