@@ -249,15 +249,17 @@ impl App {
             let detail = format!("the volume {name} is mapped in {}", mapped_in.join(", "));
             return Err(Error::conflict("", detail));
         }
-        meta::set(change.db(), meta::Key::LeavingVolume, &row.id.to_string()).await?;
+        let id = row.id.to_string();
+        meta::set(change.db(), meta::Key::LeavingVolume, &id).await?;
         let mut change = change.keep_first().await?;
         volumes::delete(change.db(), row.id).await?;
-        meta::forget(change.db(), meta::Key::LeavingVolume).await?;
+        meta::forget(change.db(), meta::Key::LeavingVolume, &id).await?;
         change.announce(Event::object(EventKind::Volume, name, "deleted"));
         let deleted = change.commit().await;
         if deleted.is_err() {
+            // Another deletion may have begun since.
             let mut tx = self.db.write().await?;
-            meta::forget(&mut tx, meta::Key::LeavingVolume).await?;
+            meta::forget(&mut tx, meta::Key::LeavingVolume, &id).await?;
             tx.commit().await?;
         }
         deleted
@@ -291,7 +293,7 @@ impl App {
 pub(super) async fn finish_deletion(conn: &mut Conn) -> Result<()> {
     if let Some(id) = meta::get(conn, meta::Key::LeavingVolume).await? {
         volumes::delete(conn, stored(&id)?).await?;
-        meta::forget(conn, meta::Key::LeavingVolume).await?;
+        meta::forget(conn, meta::Key::LeavingVolume, &id).await?;
     }
     Ok(())
 }

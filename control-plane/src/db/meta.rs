@@ -46,9 +46,13 @@ pub(crate) async fn get_u64(conn: &mut Conn, key: Key) -> Result<u64> {
     get(conn, key).await?.map_or(Ok(0), |text| stored(&text))
 }
 
-/// Forgets one value.
-pub(crate) async fn forget(conn: &mut Conn, key: Key) -> Result<()> {
-    sqlx::query("DELETE FROM meta WHERE key = ?").bind(key.as_str()).execute(conn).await?;
+/// Forgets a value, unless it has become another one.
+pub(crate) async fn forget(conn: &mut Conn, key: Key, value: &str) -> Result<()> {
+    sqlx::query("DELETE FROM meta WHERE key = ? AND value = ?")
+        .bind(key.as_str())
+        .bind(value)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use super::log::{End, Log, LogHead};
 use super::partial::Partials;
 use super::read::Reads;
 use super::restate::Restate;
-use super::room::{Growth, Room};
+use super::room::Room;
 use super::space::Space;
 use super::tokens::Errand;
 use super::tree::Tree;
@@ -225,11 +225,16 @@ impl<A: PoolMemory> DiskPool<A> {
     /// Takes detached parts of maps apart, a few pages at a time.
     fn reap(&mut self) {
         let DiskPool { tree, dead, read_numbers, .. } = self;
-        let (read, pages) = (read_numbers.last(), tree.pages());
+        let read = read_numbers.last();
         tree.reap(PAGES_REAPED, &mut |slot, number| dead.push(slot, number, read));
-        if self.log.applied > self.log.durable {
-            let pages = pages.saturating_sub(self.tree.pages());
-            self.room.emptied(self.log.applied, Growth { cells: 0, pages });
+        self.note_emptied(self.log.applied);
+    }
+
+    /// What the maps have lost counts until journal block `number` is durable.
+    pub(super) fn note_emptied(&mut self, number: u64) {
+        let emptied = self.tree.take_emptied();
+        if number > self.log.durable {
+            self.room.emptied(number, emptied);
         }
     }
 

@@ -77,11 +77,10 @@ impl Room {
         if more.cells == 0 {
             return true;
         }
-        let Growth { cells: emptied, pages: emptied_pages } = self.emptied_in_all;
-        let pages = [pages, self.promised.pages, emptied_pages, more.pages];
-        let pages = pages.iter().fold(0_u64, |sum, part| sum.saturating_add(*part)).saturating_mul(2);
-        let wanted = [live, self.promised.cells, emptied, more.cells, pages, self.reserve];
-        wanted.iter().fold(0_u64, |sum, part| sum.saturating_add(*part)) <= self.slots
+        let sum = |parts: &[u64]| parts.iter().fold(0_u64, |sum, part| sum.saturating_add(*part));
+        let emptied = self.emptied_in_all;
+        let pages = sum(&[pages, self.promised.pages, emptied.pages, more.pages]).saturating_mul(2);
+        sum(&[live, self.promised.cells, emptied.cells, more.cells, pages, self.reserve]) <= self.slots
     }
 
     /// Free slots that data leaves alone, for the next checkpoint.

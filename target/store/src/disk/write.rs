@@ -399,7 +399,6 @@ impl<A: PoolMemory> DiskPool<A> {
     fn apply(&mut self, batch: &Batch, failed: bool) {
         let DiskPool { arena, tree, volumes, dead, read_numbers, partials, restate, .. } = self;
         let (number, read) = (batch.number, read_numbers.last());
-        let mut emptied = Growth::default();
         let is_forgetful = holdfast_mutant::active("store-failed-batch-forgets-records");
         for record in batch.builder.records(arena.frame(batch.frame)) {
             if failed && is_forgetful && !matches!(record, Record::Cells { .. }) {
@@ -421,10 +420,7 @@ impl<A: PoolMemory> DiskPool<A> {
                             }
                             continue;
                         }
-                        let (live, pages) = (tree.cells_live(), tree.pages());
                         let old = tree.set(index, cell, image.bytes());
-                        emptied.cells += live.saturating_sub(tree.cells_live());
-                        emptied.pages += pages.saturating_sub(tree.pages());
                         if let Some(old) = old.filter(|old| *old != image.slot()) {
                             dead.push(old, number, read);
                         }
@@ -432,15 +428,11 @@ impl<A: PoolMemory> DiskPool<A> {
                 }
                 Record::Trim { first_cell, cells, .. } => {
                     let end = first_cell.saturating_add(cells);
-                    let (live, pages) = (tree.cells_live(), tree.pages());
                     tree.trim(index, first_cell..end, number, &mut |slot| {
                         dead.push(slot, number, read);
                     });
-                    emptied.cells += live.saturating_sub(tree.cells_live());
-                    emptied.pages += pages.saturating_sub(tree.pages());
                 }
                 Record::DeleteVolume { .. } => {
-                    emptied.cells += tree.live(index);
                     tree.detach(index, number);
                     found.gone = Some(number);
                 }
@@ -449,7 +441,7 @@ impl<A: PoolMemory> DiskPool<A> {
             }
         }
         partials.trims_applied(number);
-        self.room.emptied(number, emptied);
+        self.note_emptied(number);
         if failed {
             self.hold_back(number);
         }

@@ -22,6 +22,7 @@ use super::format::{
     BlockState, CELL_IMAGE_LEN_MAX, CHILDREN_PER_PAGE, CellMut, CellRef, CellShape, HEIGHT_MAX, Page,
     PagePointer, SLOT_LEN, image, image_mut, set_pointer,
 };
+use super::room::Growth;
 use crate::VOLUMES_PER_POOL_MAX;
 use crate::memory::VolumeIndex;
 
@@ -46,6 +47,8 @@ pub(in crate::disk) struct Tree {
     queue: checkpoint::Queue,
     /// Slots of pages that are no more, for the next checkpoint to set free.
     freed: Vec<u64>,
+    /// Cells that have become holes, and pages that are no more, since somebody asked.
+    emptied: Growth,
 }
 
 /// A page that may be gone by the time when it is looked at.
@@ -127,6 +130,7 @@ impl Tree {
             dirty: Vec::new(),
             queue: checkpoint::Queue::default(),
             freed: Vec::new(),
+            emptied: Growth::default(),
         }
     }
 
@@ -145,6 +149,11 @@ impl Tree {
     /// Pages in memory.
     pub(in crate::disk) fn pages(&self) -> u64 {
         (self.nodes.len() - self.free.len()) as u64
+    }
+
+    /// What has become of no use since this was asked for last.
+    pub(in crate::disk) fn take_emptied(&mut self) -> Growth {
+        std::mem::take(&mut self.emptied)
     }
 
     /// Cells of all volumes that are no holes.
@@ -382,6 +391,7 @@ impl Tree {
     /// Counts cells that have come and gone under a page, in it and everywhere above.
     fn count(&mut self, page: PageId, more: u64, less: u64) {
         self.live = self.live + more - less;
+        self.emptied.cells += less;
         let mut at = Some(page);
         while let Some(node) = at.and_then(|page| self.node_mut(page)) {
             node.live = node.live + more - less;
@@ -421,6 +431,7 @@ impl Tree {
                 self.freed.push(node.slot);
             }
             self.free.push(page);
+            self.emptied.pages += 1;
         }
     }
 

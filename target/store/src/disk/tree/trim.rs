@@ -41,7 +41,9 @@ impl Tree {
     /// Takes a whole map away.
     pub(in crate::disk) fn detach(&mut self, volume: VolumeIndex, number: u64) {
         let Some(root) = self.map(volume).and_then(|map| map.root) else { return };
-        self.live -= self.node(root).map_or(0, |node| node.live);
+        let live = self.node(root).map_or(0, |node| node.live);
+        self.live -= live;
+        self.emptied.cells += live;
         self.detached.push(Detached { page: root, number });
         self.drop_root(volume);
     }
