@@ -26,6 +26,7 @@ mod fences;
 mod hosts;
 mod ids;
 mod port;
+mod portal;
 mod read_path;
 pub mod reservations;
 mod service;
@@ -46,6 +47,7 @@ pub use exports::{Access, Enforce, Exports, Grant, HostRecord, Namespace, Subsys
 pub use hosts::{Discovered, HostBook, Identity};
 pub use ids::{BlockCount, HostId, Lba, PoolId, SubsystemId, VolumeId};
 pub use port::{AttachRequest, AttachmentId, BlockPort, TransmitSink};
+pub use portal::Portal;
 pub use service::{Service, ServiceLimits};
 pub use sessions::{Session, SessionBook, SessionRequest, Transport};
 pub use store::{

@@ -32,9 +32,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
-use holdfast_block::{CounterBook, HostBook, HostId, Service, ServiceLimits, SessionBook};
+use holdfast_block::{CounterBook, HostBook, HostId, Portal, Service, ServiceLimits, SessionBook};
 use holdfast_contract::Response;
-use holdfast_nvme::{Directory, DirectoryConfig, Portal};
+use holdfast_nvme::{Directory, DirectoryConfig};
 use holdfast_reactor::{
     Inboxes, IoChoice, IoKind, MailSender, Reactor, ReactorConfig, handover, pin_to_core,
 };

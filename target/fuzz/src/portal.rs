@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use holdfast_block::{
-    ChapSecrets, Exports, Grant, HostBook, HostId, HostRecord, SessionBook, Subsystem, SubsystemId,
+    ChapSecrets, Exports, Grant, HostBook, HostId, HostRecord, Portal, SessionBook, Subsystem, SubsystemId,
 };
-use holdfast_iscsi::{Directory, LoginContext, Portal};
+use holdfast_iscsi::{Directory, LoginContext};
 
 /// The host with the secret.
 pub(crate) const PROVEN: &str = "iqn.2026-11.example:p";

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use holdfast_block::attribution::{FaultReport, FaultSink};
 use holdfast_block::{
     BlockCount, BlockPort, CounterBook, Enforce, Exports, Grant, HostBook, HostId, HostRecord, Lba, Namespace,
-    PoolId, Service, ServiceLimits, SessionBook, Store, Subsystem, SubsystemId, View, VolumeId, VolumeInfo,
+    PoolId, Portal, Service, ServiceLimits, SessionBook, Store, Subsystem, SubsystemId, View, VolumeId,
+    VolumeInfo,
 };
-use holdfast_nvme::{Connection, ConnectionConfig, Context, Directory, DirectoryConfig, Disposition, Portal};
+use holdfast_nvme::{Connection, ConnectionConfig, Context, Directory, DirectoryConfig, Disposition};
 use holdfast_pi::{GuardKind, PiFormat, PiType};
 use holdfast_store::{MemoryPool, PoolConfig, Stores, VolumeSpec};
 

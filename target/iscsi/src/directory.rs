@@ -3,24 +3,14 @@
 //! Touched when sessions begin and end, never per command. A session that another one takes the place of is asked to end
 //! here; its connection does so on its own core, and only then does the new one begin.
 
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use holdfast_block::{Session, SessionBook, SubsystemId};
+use holdfast_block::{Portal, Session, SessionBook, SubsystemId};
 
 use crate::negotiation_limits::{INITIATOR_SESSIONS_MAX, SESSIONS_MAX};
 use crate::params::Params;
-
-/// Where the target listens.
-#[derive(Debug, Clone)]
-pub struct Portal {
-    /// What discovery tells; `None`: the address that the asking initiator has connected to.
-    pub advertised: Option<SocketAddr>,
-    /// The socket's address, with its real port.
-    pub listening: SocketAddr,
-}
 
 /// The one portal group that every target has.
 pub const PORTAL_GROUP_TAG: u16 = 1;

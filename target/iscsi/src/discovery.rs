@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use holdfast_block::{Exports, Subsystem, SubsystemId};
 
-use crate::directory::{Directory, PORTAL_GROUP_TAG, Portal};
+use crate::directory::{Directory, PORTAL_GROUP_TAG};
 use crate::text::put;
 
 /// Who asks, and where.
@@ -56,27 +56,12 @@ fn tell(directory: &Directory, asker: &Asker, subsystem: &Subsystem, out: &mut V
     put(out, "TargetName", &subsystem.iqn);
     let mut told = Vec::new();
     for (number, portal) in (0_u16..).zip(directory.portals()) {
-        let address = address_of(number, portal, asker);
+        let address = portal.address_for(asker.local, number == asker.portal);
+        // Without scope and flow label, which mean nothing elsewhere.
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         if !told.contains(&address) {
             put(out, "TargetAddress", &format!("{address},{PORTAL_GROUP_TAG}"));
             told.push(address);
         }
     }
-}
-
-/// Where the asker reaches a portal: as advertised; as it came in, if that was this portal; else at the portal's own address,
-/// or on the host that it came in to where the portal listens on all of them.
-fn address_of(number: u16, portal: &Portal, asker: &Asker) -> SocketAddr {
-    let address = portal.advertised.unwrap_or_else(|| {
-        if number == asker.portal {
-            return asker.local;
-        }
-        let mut address = portal.listening;
-        if address.ip().is_unspecified() {
-            address.set_ip(asker.local.ip());
-        }
-        address
-    });
-    // Without scope and flow label, which mean nothing elsewhere.
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

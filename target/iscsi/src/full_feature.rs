@@ -8,7 +8,7 @@ use holdfast_block::Exports;
 use crate::directory::Directory;
 use crate::discovery::{Asker, send_targets};
 use crate::negotiation_limits::KEYS_MAX;
-use crate::params::{Params, Reply, declare_len, is_operational};
+use crate::params::{Params, Reply, declare_len, is_declared, is_operational};
 use crate::text::{Assembler, parse, put};
 
 /// Target Transfer Tag of requests that begin and responses that end an exchange.
@@ -178,7 +178,7 @@ impl TextPhase {
                     exchange.max_recv = Some(len);
                 }
                 "InitiatorAlias" | "X#NodeArchitecture" => {}
-                _ if is_operational(key) || is_for_login(key) => put(&mut exchange.left, key, "Reject"),
+                _ if is_operational(key) || is_declared(key) => put(&mut exchange.left, key, "Reject"),
                 _ => put(&mut exchange.left, key, "NotUnderstood"),
             }
         }
@@ -186,22 +186,14 @@ impl TextPhase {
     }
 }
 
-/// Keys that are not negotiated and have had their time.
-fn is_for_login(key: &str) -> bool {
-    let named = ["InitiatorName", "TargetName", "SessionType", "AuthMethod"].contains(&key);
-    let ours = ["TargetAlias", "TargetAddress", "TargetPortalGroupTag"].contains(&key);
-    named || ours || key.starts_with("CHAP_")
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, HashMap};
 
-    use holdfast_block::{Subsystem, SubsystemId};
+    use holdfast_block::{Portal, Subsystem, SubsystemId};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::directory::Portal;
 
     fn exports(open: u64) -> Exports {
         let subsystem = |id: u64, allow_any_host: bool| Subsystem {

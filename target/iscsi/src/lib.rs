@@ -11,7 +11,7 @@ mod negotiation_limits;
 mod params;
 mod text;
 
-pub use directory::{Directory, Member, PORTAL_GROUP_TAG, Portal, SessionName};
+pub use directory::{Directory, Member, PORTAL_GROUP_TAG, SessionName};
 pub use discovery::Asker;
 pub use full_feature::{NO_TAG, TextAnswer, TextPhase, TextRequest, TextStep};
 pub use login::{FullFeature, LoginAnswer, LoginContext, LoginHead, LoginPhase, LoginStatus, LoginStep};

@@ -95,30 +95,22 @@ const LENGTHS: std::ops::RangeInclusive<u32> = 512..=0x00ff_ffff;
 
 /// Whether the key is one of those that are negotiated in the operational stage.
 pub(crate) fn is_operational(key: &str) -> bool {
-    matches!(
-        key,
-        "HeaderDigest"
-            | "DataDigest"
-            | "MaxConnections"
-            | "InitialR2T"
-            | "ImmediateData"
-            | "MaxRecvDataSegmentLength"
-            | "MaxBurstLength"
-            | "FirstBurstLength"
-            | "DefaultTime2Wait"
-            | "DefaultTime2Retain"
-            | "MaxOutstandingR2T"
-            | "DataPDUInOrder"
-            | "DataSequenceInOrder"
-            | "ErrorRecoveryLevel"
-            | "IFMarker"
-            | "OFMarker"
-            | "IFMarkInt"
-            | "OFMarkInt"
-            | "TaskReporting"
-            | "iSCSIProtocolLevel"
-            | "X#NodeArchitecture"
-    )
+    negotiate(&mut Params::default(), false, key, "") != Reply::NotUnderstood
+}
+
+/// Known keys that are never negotiated: who is who, what targets tell, and what proves it.
+pub(crate) fn is_declared(key: &str) -> bool {
+    let known = [
+        "InitiatorName",
+        "TargetName",
+        "SessionType",
+        "TargetAlias",
+        "TargetAddress",
+        "TargetPortalGroupTag",
+        "SendTargets",
+        "AuthMethod",
+    ];
+    known.contains(&key) || key.starts_with("CHAP_")
 }
 
 /// Keys that mean nothing without SCSI commands: "Irrelevant when: SessionType=Discovery".

@@ -3,25 +3,15 @@
 //! Touched at Connect, at controller reset and when connections end; never per command.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use holdfast_block::SubsystemId;
+use holdfast_block::{Portal, SubsystemId};
 
 use crate::controller::{Association, Controller};
 use crate::limits::{CONTROLLERS_MAX, HOST_CONNECTIONS_MAX};
 use crate::subsystem::SubsystemState;
-
-/// Where the target listens.
-#[derive(Debug, Clone)]
-pub struct Portal {
-    /// What discovery tells; `None`: the address that the asking host has connected to.
-    pub advertised: Option<SocketAddr>,
-    /// The socket's address, with its real port.
-    pub listening: SocketAddr,
-}
 
 /// What never changes while the target runs.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use holdfast_block::{Exports, Subsystem};
 use zerocopy::{FromZeros, IntoBytes};
 
-use crate::directory::{DirectoryConfig, Portal};
+use crate::directory::DirectoryConfig;
 use crate::limits::QUEUE_ENTRIES_MAX;
 use crate::wire::connect::CNTLID_DYNAMIC;
 use crate::wire::discovery::{
@@ -46,7 +46,7 @@ pub(crate) fn log_page(config: &DirectoryConfig, exports: &Exports, asker: Asker
         records += 1;
     };
     for (number, portal) in (0_u16..).zip(&config.portals) {
-        let address = address_of(number, portal, asker);
+        let address = portal.address_for(asker.local, number == asker.portal);
         put(number, address, DISCOVERY_NQN, SUBTYPE_CURRENT);
         for subsystem in visible_to(exports, asker.hostnqn) {
             put(number, address, &subsystem.nqn, SUBTYPE_NVM);
@@ -59,22 +59,6 @@ pub(crate) fn log_page(config: &DirectoryConfig, exports: &Exports, asker: Asker
         room.copy_from_slice(header.as_bytes());
     }
     page
-}
-
-/// Where the asker reaches a portal: as advertised; as it came in, if that was this portal; else at the portal's own address,
-/// or on the host that it came in to where the portal listens on all of them.
-fn address_of(number: u16, portal: &Portal, asker: Asker<'_>) -> SocketAddr {
-    if let Some(advertised) = portal.advertised {
-        return advertised;
-    }
-    if number == asker.portal {
-        return asker.local;
-    }
-    let mut address = portal.listening;
-    if address.ip().is_unspecified() {
-        address.set_ip(asker.local.ip());
-    }
-    address
 }
 
 fn entry(portal: u16, address: SocketAddr, nqn: &str, subsystem_type: u8) -> DiscoveryEntry {
@@ -104,7 +88,7 @@ mod tests {
     use super::*;
     use std::collections::{BTreeMap, HashMap};
 
-    use holdfast_block::SubsystemId;
+    use holdfast_block::{Portal, SubsystemId};
     use zerocopy::FromBytes;
 
     fn subsystem(id: u64, nqn: &str, allow_any_host: bool) -> Subsystem {

@@ -44,5 +44,5 @@ mod term;
 mod wire;
 
 pub use connection::{Connection, ConnectionConfig, Context, Disposition, Taken, command_cost};
-pub use directory::{Directory, DirectoryConfig, KeptEvents, KeptSubsystem, Portal};
+pub use directory::{Directory, DirectoryConfig, KeptEvents, KeptSubsystem};
 pub use limits::{HALF_OPEN_MS, PDU_COST, RESPONSES_PER_BATCH};

@@ -17,7 +17,7 @@ use holdfast_block::{Exports, HostBook, Session, SessionBook, SessionRequest, Tr
 
 use crate::directory::{Directory, Member, OpenRefused, Opening, PORTAL_GROUP_TAG, SessionName};
 use crate::negotiation_limits::{LOGIN_DATA_LEN_MAX, LOGIN_REQUESTS_MAX};
-use crate::params::{Params, Reply, declare, is_operational, negotiate};
+use crate::params::{Params, Reply, declare, is_declared, is_operational, negotiate};
 use crate::text::{Assembler, parse, put};
 use identity::Identity;
 use security::{Auth, Demand, SecurityKeys};
@@ -300,7 +300,8 @@ impl LoginPhase {
                 _ if self.stage == SECURITY && security.take(key, value) => {}
                 "FirstBurstLength" if self.stage == OPERATIONAL => last = Some((key, value)),
                 _ if self.stage == OPERATIONAL && is_operational(key) => self.agree(key, value, out)?,
-                _ if is_operational(key) || is_of_another(key) => return Err(LoginStatus::InitiatorError),
+                // Of targets, of the full feature phase, of the other stage, or too late.
+                _ if is_operational(key) || is_declared(key) => return Err(LoginStatus::InitiatorError),
                 _ => put(out, key, "NotUnderstood"),
             }
         }
@@ -442,22 +443,6 @@ fn refusal(refused: OpenRefused) -> LoginStatus {
     }
 }
 
-/// Known keys that have no place here: those of targets, of the full feature phase, of the other stage, or too late.
-fn is_of_another(key: &str) -> bool {
-    let known = [
-        "InitiatorName",
-        "TargetName",
-        "SessionType",
-        "TargetAlias",
-        "TargetAddress",
-        "TargetPortalGroupTag",
-        "SendTargets",
-        "AuthMethod",
-    ];
-    known.contains(&key) || key.starts_with("CHAP_")
-}
-
-/// A session as far as its connection needs it.
 impl FullFeature {
     /// In the block layer; `None`: discovery.
     pub fn session(&self) -> Option<&Arc<Session>> {

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use holdfast_block::{ChapSecrets, Grant, HostId, HostRecord, Subsystem, SubsystemId};
+use holdfast_block::{ChapSecrets, Grant, HostId, HostRecord, Portal, Subsystem, SubsystemId};
 use proptest::prelude::*;
 use sha2::Digest;
 
 use super::*;
-use crate::directory::Portal;
 
 const OPEN: &str = "iqn.2026-11.io.holdfast:open";
 const CLOSED: &str = "iqn.2026-11.io.holdfast:closed";

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use holdfast_block::{
-    CounterBook, Enforce, Exports, Grant, HostBook, HostId, HostRecord, Namespace, SessionBook, Subsystem,
-    SubsystemId, View, VolumeId, VolumeInfo,
+    CounterBook, Enforce, Exports, Grant, HostBook, HostId, HostRecord, Namespace, Portal, SessionBook,
+    Subsystem, SubsystemId, View, VolumeId, VolumeInfo,
 };
-use holdfast_nvme::{Context, Directory, DirectoryConfig, Portal};
+use holdfast_nvme::{Context, Directory, DirectoryConfig};
 use holdfast_pi::{GuardKind, PiFormat, PiType};
 
 use crate::memory::{MemoryPort, Volume};

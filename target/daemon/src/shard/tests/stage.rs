@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use holdfast_block::{
-    CounterBook, Exports, Grant, HostBook, HostId, HostRecord, Namespace, PoolId, Service as BlockService,
-    ServiceLimits, SessionBook, Subsystem, SubsystemId, VolumeId, VolumeInfo,
+    CounterBook, Exports, Grant, HostBook, HostId, HostRecord, Namespace, PoolId, Portal,
+    Service as BlockService, ServiceLimits, SessionBook, Subsystem, SubsystemId, VolumeId, VolumeInfo,
 };
-use holdfast_nvme::{Directory, DirectoryConfig, Portal};
+use holdfast_nvme::{Directory, DirectoryConfig};
 use holdfast_reactor::{
     CloseReason, Inboxes, Io, IoChoice, MailSender, Reactor, ReactorConfig, Received, SendBatch, Service,
     SocketId,
