@@ -4,50 +4,11 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 
 use holdfast_block::PoolId;
+use holdfast_daemon::device::PoolMap;
 use holdfast_reactor::{Mapping, Region, handover};
-use holdfast_store::{MemoryPool, PoolConfig, PoolError, PoolMemory};
+use holdfast_store::{MemoryPool, PoolConfig, PoolError};
 
 use crate::intent::WantedPool;
-
-/// A pool's memory.
-#[derive(Debug)]
-pub(crate) struct PoolMap(Mapping);
-
-impl PoolMap {
-    /// Memory that nobody else keeps.
-    pub(crate) fn new(mapping: Mapping) -> Self {
-        PoolMap(mapping)
-    }
-}
-
-impl PoolMemory for PoolMap {
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn slice(&self, offset: usize, len: usize) -> Option<&[u8]> {
-        self.0.slice(offset, len)
-    }
-
-    fn slice_mut(&mut self, offset: usize, len: usize) -> Option<&mut [u8]> {
-        self.0.slice_mut(offset, len)
-    }
-
-    fn load_u64(&self, offset: usize) -> Option<u64> {
-        self.0.load_u64(offset)
-    }
-
-    fn publish_u64(&mut self, offset: usize, value: u64) -> Option<()> {
-        self.0.publish_u64(offset, value)
-    }
-
-    fn punch(&mut self, offset: usize, len: usize) {
-        if let Err(error) = self.0.punch(offset, len) {
-            // The memory stays in use until its slots are; nothing else is affected.
-            tracing::warn!(offset, len, %error, "cannot give pool memory back");
-        }
-    }
-}
 
 /// A pool with the handle that sends use to read from its memory.
 pub(crate) struct OpenPool {
@@ -101,7 +62,7 @@ impl KeptMemory {
             // It stays in the book: whatever goes wrong now, no empty pool may take the place of one that has contents.
             let mapping = Mapping::from_fd(fd.try_clone()?)?;
             let region = mapping.region();
-            let pool = MemoryPool::open(PoolMap(mapping))?;
+            let pool = MemoryPool::open(PoolMap::new(mapping))?;
             tracing::info!(pool = %wanted.name, "found the pool's memory");
             return Ok(OpenPool { pool, region });
         }
@@ -113,7 +74,7 @@ impl KeptMemory {
         let mapping = Mapping::create(&name, MemoryPool::<PoolMap>::layout_len(&config)?)?;
         let fd = mapping.fd().try_clone_to_owned()?;
         let region = mapping.region();
-        let pool = MemoryPool::create(PoolMap(mapping), &config)?;
+        let pool = MemoryPool::create(PoolMap::new(mapping), &config)?;
         let kept = handover::store_fd(&name, fd.as_fd())?;
         if !kept {
             tracing::warn!(pool = %wanted.name, "no service manager keeps this pool's memory: it ends with this process");

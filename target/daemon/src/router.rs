@@ -14,12 +14,12 @@ use holdfast_block::{
     AttachRequest, AttachmentId, BlockError, BlockOrigin, BlockPort, Command, Completion, Enforce, Layout,
     Operation, Service, TicketId, TransmitSink, VolumeId, VolumeInfo, WIRE_BLOCK_LEN_MAX,
 };
+use holdfast_daemon::device::PoolMap;
 use holdfast_store::Stores;
 
 use crate::core::Mail;
 use crate::faults::FaultSender;
 use crate::guests::{ReadOut, RemoteCommand, RemoteReply};
-use crate::pools::PoolMap;
 use attachments::Attachments;
 
 /// The block service of a core.

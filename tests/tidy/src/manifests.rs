@@ -43,7 +43,10 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("holdfast-testkit", &[]),
     ("holdfast-bare-loop", &["holdfast-testkit"]),
     // What a pool does without a network before it.
-    ("holdfast-pool-load", &["holdfast-pi", "holdfast-block", "holdfast-store", "holdfast-reactor"]),
+    (
+        "holdfast-pool-load",
+        &["holdfast-pi", "holdfast-block", "holdfast-store", "holdfast-reactor", "holdfast-daemon"],
+    ),
     ("holdfast-e2e", &["holdfast-testkit"]),
     ("holdfast-conformance", &["holdfast-testkit", "holdfast-e2e"]),
     ("holdfast-tidy", &[]),

@@ -11,21 +11,18 @@ use holdfast_contract::{
     Backing as Place, DesiredPool, FaultCause, FoundPool, FoundVolume, GuardSetting, ObjectFault, ObjectKind,
     PiSettings, PoolOrder,
 };
+use holdfast_daemon::device::{Blocking, PoolMap};
 use holdfast_pi::{GuardKind, PiFormat};
-use holdfast_reactor::{Backing, BackingError, BackingKind, BackingMode, FileError, Mapping, Region, Space};
+use holdfast_reactor::{Backing, BackingError, BackingKind, BackingMode, FileError, Region, Space};
+use holdfast_store::VolumeState;
 use holdfast_store::disk::format::{SLOT_LEN, Superblock};
-use holdfast_store::disk::io::{Device, DiskError};
+use holdfast_store::disk::io::DiskError;
 use holdfast_store::disk::{DiskConfig, DiskLimits, DiskPool, OpenPoolError, OpeningProgress, find_pool};
-use holdfast_store::{IN_FLIGHT_BYTES_DEFAULT, VolumeState};
 use uuid::Uuid;
 
 use super::{Meter, Opener};
 use crate::intent::pool_id;
-use crate::pools::PoolMap;
 use crate::spool;
-
-/// Memory of a pool for payloads on their way in and out: as a memory pool has for blocks in flight. It is taken as it is used.
-const ARENA_BYTES: u64 = IN_FLIGHT_BYTES_DEFAULT;
 
 const PATH: &str = "/backing/path";
 const SIZE: &str = "/backing/size_bytes";
@@ -233,7 +230,8 @@ impl DiskOpener {
         let uuid = Uuid::parse_str(&order.uuid).map_err(|_| fault("its UUID is none"))?.into_bytes();
         let zero_ahead = backing.info().kind == BackingKind::File;
         let config = DiskConfig { id: pool_id(order.ticket), uuid, name: order.name.clone(), zero_ahead };
-        let (arena, region) = arena().map_err(|error| fault(&format!("no memory for it: {error}")))?;
+        let (arena, region) =
+            PoolMap::arena().map_err(|error| fault(&format!("no memory for it: {error}")))?;
         let pool = DiskPool::create(&Blocking(&backing), arena, &config, self.limits())
             .map_err(|error| pool_fault(order, &error))?;
         tracing::info!(pool = order.name, %path, bytes = backing.info().len_bytes, "made the pool");
@@ -241,7 +239,7 @@ impl DiskOpener {
     }
 
     fn open_in(&self, backing: Backing, meter: &Meter) -> Result<OpenDisk, OpenPoolError> {
-        let (arena, region) = arena().map_err(|error| {
+        let (arena, region) = PoolMap::arena().map_err(|error| {
             tracing::error!(%error, "no memory for a pool");
             OpenPoolError::Device(DiskError::NoSpace)
         })?;
@@ -259,42 +257,6 @@ impl DiskOpener {
         let taken = self.map_bytes.load(Ordering::Relaxed);
         DiskLimits { map_bytes_max: self.map_bytes_max.saturating_sub(taken) }
     }
-}
-
-/// A backing, for a thread that waits.
-struct Blocking<'a>(&'a Backing);
-
-impl Device for Blocking<'_> {
-    fn len(&self) -> u64 {
-        self.0.info().len_bytes
-    }
-
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), DiskError> {
-        self.0.read_at(offset, into).map_err(disk_error)
-    }
-
-    fn write_at(&self, offset: u64, from: &[u8]) -> Result<(), DiskError> {
-        self.0.write_at(offset, from).map_err(disk_error)
-    }
-
-    fn flush(&self) -> Result<(), DiskError> {
-        self.0.flush().map_err(disk_error)
-    }
-}
-
-/// The same failure in the store's words.
-pub(crate) fn disk_error(error: FileError) -> DiskError {
-    match error {
-        FileError::Failed { .. } | FileError::Short => DiskError::Io,
-        FileError::NoSpace => DiskError::NoSpace,
-        FileError::Gone => DiskError::Gone,
-    }
-}
-
-fn arena() -> std::io::Result<(PoolMap, Region)> {
-    let mapping = Mapping::create("arena", usize::try_from(ARENA_BYTES).unwrap_or(usize::MAX))?;
-    let region = mapping.region();
-    Ok((PoolMap::new(mapping), region))
 }
 
 fn path_of(place: &Place) -> &Path {

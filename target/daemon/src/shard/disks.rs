@@ -3,21 +3,20 @@
 use std::sync::{Arc, Weak};
 
 use holdfast_block::{Lba, PoolId, VolumeId};
+use holdfast_daemon::device::{Request, Requests, disk_error};
 use holdfast_reactor::{Backing, FileError, FileId, FileRefusal, Io, RegionId};
 use holdfast_store::PoolError;
-use holdfast_store::disk::io::{DiskDone, DiskError, DiskOp, DiskToken, Part};
+use holdfast_store::disk::io::{DiskDone, DiskError, DiskOp};
 use holdfast_store::disk::{DiskPool, Health};
 
 use super::Shard;
-use crate::lasting::disk::{OpenDisk, disk_error};
+use crate::lasting::disk::OpenDisk;
 
 /// The backings of a core's pools, and what is under way on them.
 #[derive(Default)]
 pub(super) struct Disks {
     files: Vec<DiskFile>,
-    /// By the number that goes with the request.
-    under_way: Vec<Option<UnderWay>>,
-    free: Vec<usize>,
+    requests: Requests,
 }
 
 struct DiskFile {
@@ -35,36 +34,9 @@ struct DiskFile {
 /// A device that fails does so many thousand times a second; it is said this often.
 const TELL_EVERY_MS: u64 = 1000;
 
-struct UnderWay {
-    pool: PoolId,
-    token: DiskToken,
-    parts: Vec<Part>,
-}
-
 impl Disks {
     fn of(&self, pool: PoolId) -> Option<&DiskFile> {
         self.files.iter().find(|disk| disk.pool == pool)
-    }
-
-    fn begin(&mut self, operation: UnderWay) -> usize {
-        match self.free.pop() {
-            Some(place) => {
-                if let Some(entry) = self.under_way.get_mut(place) {
-                    *entry = Some(operation);
-                }
-                place
-            }
-            None => {
-                self.under_way.push(Some(operation));
-                self.under_way.len() - 1
-            }
-        }
-    }
-
-    fn end(&mut self, place: usize) -> Option<UnderWay> {
-        let operation = self.under_way.get_mut(place)?.take()?;
-        self.free.push(place);
-        Some(operation)
     }
 }
 
@@ -163,29 +135,11 @@ impl Shard {
     }
 
     fn drive(&mut self, io: &mut Io, pool: PoolId, op: DiskOp) {
-        let token = op.token();
-        let (write, offset, parts) = match op {
-            DiskOp::Read { offset, parts, .. } => (Some(false), offset, parts),
-            DiskOp::Write { offset, parts, .. } => (Some(true), offset, parts),
-            DiskOp::Flush { .. } => (None, 0, Vec::new()),
-        };
         let Some(DiskFile { file, region, .. }) = self.disks.of(pool) else {
-            return self.disk_ended(UnderWay { pool, token, parts }, Err(DiskError::Gone));
+            return self.disk_ended(Request::refused(pool, op), Err(DiskError::Gone));
         };
         let (file, region) = (*file, *region);
-        let place = self.disks.begin(UnderWay { pool, token, parts });
-        let parts = self.disks.under_way.get(place).and_then(Option::as_ref);
-        let parts = parts.map(|operation| operation.parts.as_slice()).unwrap_or_default();
-        let ranges = parts.iter().map(|part| (part.offset, part.len));
-        let user = u64::try_from(place).unwrap_or(u64::MAX);
-        let begun = match write {
-            Some(false) => io.file_read(file, user, offset, region, ranges),
-            Some(true) => io.file_write(file, user, offset, region, ranges),
-            None => io.file_sync(file, user),
-        };
-        if let Err(refusal) = begun
-            && let Some(operation) = self.disks.end(place)
-        {
+        if let Err((request, refusal)) = self.disks.requests.begin(io, file, region, pool, op) {
             tracing::error!(%pool, %refusal, "a pool asked for what cannot be");
             let error = match refusal {
                 FileRefusal::Gone => DiskError::Gone,
@@ -195,21 +149,20 @@ impl Shard {
                 | FileRefusal::Empty
                 | FileRefusal::TooMany => DiskError::Io,
             };
-            self.disk_ended(operation, Err(error));
+            self.disk_ended(request, Err(error));
         }
     }
 
     /// A request of a file is over.
     pub(super) fn disk_done(&mut self, user: u64, result: Result<(), FileError>) {
-        let operation = usize::try_from(user).ok().and_then(|place| self.disks.end(place));
-        let Some(operation) = operation else {
+        let Some(request) = self.disks.requests.end(user) else {
             debug_assert!(false, "each request ends once");
             return;
         };
         if let Err(error) = result {
-            self.tell_failure(operation.pool, error);
+            self.tell_failure(request.pool, error);
         }
-        self.disk_ended(operation, result.map_err(disk_error));
+        self.disk_ended(request, result.map_err(disk_error));
     }
 
     fn tell_failure(&mut self, pool: PoolId, error: FileError) {
@@ -223,7 +176,7 @@ impl Shard {
         (disk.failures, disk.told_ms) = (0, Some(now_ms));
     }
 
-    fn disk_ended(&mut self, UnderWay { pool, token, parts }: UnderWay, result: Result<(), DiskError>) {
+    fn disk_ended(&mut self, Request { pool, token, parts }: Request, result: Result<(), DiskError>) {
         self.router.local().store_mut().disk_done(pool, DiskDone { token, parts, result });
     }
 

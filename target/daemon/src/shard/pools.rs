@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use holdfast_block::{Exports, PoolId, VolumeId};
+use holdfast_daemon::device::PoolMap;
 use holdfast_reactor::{Io, RegionId};
 use holdfast_store::{PoolError, Stores};
 
 use super::Shard;
-use crate::pools::{OpenPool, PoolMap};
+use crate::pools::OpenPool;
 use crate::router::{LocalService, VolumeHome};
 
 impl Shard {

@@ -7,12 +7,12 @@ use holdfast_block::{PoolId, Usage, VolumeId};
 use holdfast_contract::{
     JournalState, MapMemory, ObservedPool, ObservedSession, ObservedState, ObservedVolume, PoolHealth,
 };
+use holdfast_daemon::device::PoolMap;
 use holdfast_store::PoolUsage;
 use holdfast_store::disk::{DiskPool, Health};
 use uuid::Uuid;
 
 use super::Target;
-use crate::pools::PoolMap;
 use crate::record;
 use crate::spool;
 

@@ -1,5 +1,8 @@
 //! Keys and values as text. RFC 7143 §6.1 "Text Format".
 
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::{Engine, alphabet};
+
 /// Pairs, in order.
 pub type Pairs = Vec<(String, String)>;
 
@@ -56,18 +59,10 @@ fn unhex(digits: &str) -> Option<Vec<u8>> {
 }
 
 fn unbase64(digits: &str) -> Option<Vec<u8>> {
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let (mut out, mut bits, mut held) = (Vec::new(), 0_u32, 0_u32);
-    for digit in digits.trim_end_matches('=').bytes() {
-        let value = ALPHABET.iter().position(|letter| *letter == digit)?;
-        bits = bits << 6 | u32::try_from(value).ok()?;
-        held = held.saturating_add(6);
-        if held >= 8 {
-            held = held.saturating_sub(8);
-            out.push(u8::try_from(bits >> held & 0xff).ok()?);
-        }
-    }
-    Some(out)
+    let lenient = GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true);
+    GeneralPurpose::new(&alphabet::STANDARD, lenient).decode(digits).ok()
 }
 
 #[cfg(test)]

@@ -13,15 +13,15 @@ use holdfast_block::{
     Operation, Origin, PoolId, Service, ServiceLimits, SessionBook, SessionRequest, Store, SubsystemId,
     Transport, View,
 };
+use holdfast_daemon::device::{PoolMap, Request, Requests, disk_error};
 use holdfast_pi::{CheckPlan, InsertTags, PiFormat};
 use holdfast_reactor::{
     Backing, CloseReason, FileError, FileId, Io, Received, Region, RegionId, SendBatch, SocketId,
 };
 use holdfast_store::Stores;
-use holdfast_store::disk::io::{DiskDone, DiskOp, DiskToken, Part};
+use holdfast_store::disk::io::{DiskDone, DiskOp};
 
-use crate::memory::Arena;
-use crate::place::{BLOCK_LEN, Open, Volume, disk_error};
+use crate::place::{BLOCK_LEN, Open, Volume};
 
 /// Which blocks, in which order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -93,11 +93,10 @@ struct OpenFile {
 
 /// The load, and the pool that it is on.
 pub(crate) struct Load {
-    service: Service<Stores<Arena>, NoFaults>,
+    service: Service<Stores<PoolMap>, NoFaults>,
     backing: Option<(Arc<Backing>, Region)>,
     open: Option<OpenFile>,
-    under_way: Vec<Option<(PoolId, DiskToken, Vec<Part>)>>,
-    free: Vec<usize>,
+    requests: Requests,
     attachment: AttachmentId,
     format: PiFormat,
     work: Work,
@@ -153,8 +152,7 @@ impl Load {
             service,
             backing: Some((backing, region)),
             open: None,
-            under_way: Vec::new(),
-            free: Vec::new(),
+            requests: Requests::default(),
             attachment,
             format,
             work,
@@ -276,28 +274,8 @@ impl Load {
 
     fn drive(&mut self, io: &mut Io, pool: PoolId, op: DiskOp) {
         let Some(OpenFile { file, region }) = self.open else { return };
-        let token = op.token();
-        let (write, offset, parts) = match op {
-            DiskOp::Read { offset, parts, .. } => (Some(false), offset, parts),
-            DiskOp::Write { offset, parts, .. } => (Some(true), offset, parts),
-            DiskOp::Flush { .. } => (None, 0, Vec::new()),
-        };
-        let place = self.free.pop().unwrap_or(self.under_way.len());
-        let user = u64::try_from(place).unwrap_or(u64::MAX);
-        let ranges = parts.iter().map(|part| (part.offset, part.len));
-        let begun = match write {
-            Some(false) => io.file_read(file, user, offset, region, ranges),
-            Some(true) => io.file_write(file, user, offset, region, ranges),
-            None => io.file_sync(file, user),
-        };
-        if let Err(refusal) = begun {
-            return self.fail(refusal.to_string());
-        }
-        if place == self.under_way.len() {
-            self.under_way.push(None);
-        }
-        if let Some(entry) = self.under_way.get_mut(place) {
-            *entry = Some((pool, token, parts));
+        if let Err((_, refusal)) = self.requests.begin(io, file, region, pool, op) {
+            self.fail(refusal.to_string());
         }
     }
 }
@@ -320,9 +298,7 @@ impl holdfast_reactor::Service for Load {
     fn message(&mut self, _: &mut Io, (): ()) {}
 
     fn file_done(&mut self, _: &mut Io, _: FileId, user: u64, result: Result<(), FileError>) {
-        let place = usize::try_from(user).unwrap_or(usize::MAX);
-        let Some((pool, token, parts)) = self.under_way.get_mut(place).and_then(Option::take) else { return };
-        self.free.push(place);
+        let Some(Request { pool, token, parts }) = self.requests.end(user) else { return };
         let result = result.map_err(disk_error);
         self.service.store_mut().disk_done(pool, DiskDone { token, parts, result });
     }

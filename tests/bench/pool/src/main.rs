@@ -4,7 +4,6 @@
 #![forbid(unsafe_code)]
 
 mod load;
-mod memory;
 mod place;
 
 use std::path::PathBuf;

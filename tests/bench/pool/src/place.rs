@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use holdfast_block::{PoolId, VolumeId};
+use holdfast_daemon::device::{Blocking, PoolMap};
 use holdfast_pi::{GuardKind, PiFormat, PiType};
-use holdfast_reactor::{Backing, BackingMode, FileError, LARGE_PAGE_LEN, Mapping, Region, Space};
-use holdfast_store::disk::io::{Device, DiskError};
-use holdfast_store::{DiskConfig, DiskLimits, DiskPool, IN_FLIGHT_BYTES_DEFAULT, Stores, VolumeSpec};
-
-use crate::memory::Arena;
+use holdfast_reactor::{Backing, BackingMode, LARGE_PAGE_LEN, Region, Space};
+use holdfast_store::{DiskConfig, DiskLimits, DiskPool, PoolMemory, Stores, VolumeSpec};
 
 /// Bytes of a block of every volume.
 pub(crate) const BLOCK_LEN: u64 = 4096;
-const POOL: u64 = 1;
 const LIMITS: DiskLimits = DiskLimits { map_bytes_max: 1 << 30 };
+
+fn pool_id() -> Result<PoolId> {
+    PoolId::new(1).context("the pool has a number")
+}
 
 /// The volumes, by how they are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl Volume {
 
 /// An open pool with what a reactor needs to serve it.
 pub(crate) struct Open {
-    pub stores: Stores<Arena>,
+    pub stores: Stores<PoolMap>,
     pub region: Region,
     pub backing: Arc<Backing>,
 }
@@ -56,12 +57,7 @@ impl Place {
     /// Makes a pool in a new file.
     pub(crate) fn make(path: &Path, len_bytes: u64) -> Result<Place> {
         let backing = Backing::open(path, BackingMode::Create { len_bytes, space: Space::Reserved })?;
-        let config = DiskConfig {
-            id: PoolId::new(POOL).context("the pool has a number")?,
-            uuid: [1; 16],
-            name: "load".to_owned(),
-            zero_ahead: true,
-        };
+        let config = DiskConfig { id: pool_id()?, uuid: [1; 16], name: "load".to_owned(), zero_ahead: true };
         let (arena, region) = arena()?;
         let pool = DiskPool::create(&Blocking(&backing), arena, &config, LIMITS)?;
         Place::of(pool, region, backing)
@@ -75,7 +71,7 @@ impl Place {
         Place::of(pool, region, backing)
     }
 
-    fn of(pool: DiskPool<Arena>, region: Region, backing: Backing) -> Result<Place> {
+    fn of(pool: DiskPool<PoolMap>, region: Region, backing: Backing) -> Result<Place> {
         let capacity_bytes = pool.usage().capacity_bytes;
         let mut stores = Stores::new();
         stores.add_disk_pool(0, pool)?;
@@ -104,7 +100,7 @@ impl Place {
             block_count: bytes / BLOCK_LEN,
             format: Some(format),
         };
-        let pool = PoolId::new(POOL).context("the pool has a number")?;
+        let pool = pool_id()?;
         self.stores()?.create_volume(pool, &spec)?;
         self.settle()
     }
@@ -117,12 +113,12 @@ impl Place {
 
     /// Writes down that the pool was closed well.
     pub(crate) fn close(mut self) -> Result<()> {
-        let pool = PoolId::new(POOL).context("the pool has a number")?;
+        let pool = pool_id()?;
         self.stores()?.disk_pool_mut(pool).context("the pool is there")?.close();
         self.settle()
     }
 
-    fn stores(&mut self) -> Result<&mut Stores<Arena>> {
+    fn stores(&mut self) -> Result<&mut Stores<PoolMap>> {
         self.open.as_mut().map(|open| &mut open.stores).context("the pool is served already")
     }
 
@@ -142,44 +138,13 @@ impl Place {
     }
 }
 
-/// A backing, for a thread that waits.
-struct Blocking<'a>(&'a Backing);
-
-impl Device for Blocking<'_> {
-    fn len(&self) -> u64 {
-        self.0.info().len_bytes
-    }
-
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), DiskError> {
-        self.0.read_at(offset, into).map_err(disk_error)
-    }
-
-    fn write_at(&self, offset: u64, from: &[u8]) -> Result<(), DiskError> {
-        self.0.write_at(offset, from).map_err(disk_error)
-    }
-
-    fn flush(&self) -> Result<(), DiskError> {
-        self.0.flush().map_err(disk_error)
-    }
-}
-
-/// The same failure in the store's words.
-pub(crate) fn disk_error(error: FileError) -> DiskError {
-    match error {
-        FileError::Failed { .. } | FileError::Short => DiskError::Io,
-        FileError::NoSpace => DiskError::NoSpace,
-        FileError::Gone => DiskError::Gone,
-    }
-}
-
-fn arena() -> Result<(Arena, Region)> {
-    let mut mapping = Mapping::create("arena", usize::try_from(IN_FLIGHT_BYTES_DEFAULT)?)?;
-    let region = mapping.region();
+fn arena() -> Result<(PoolMap, Region)> {
+    let (mut arena, region) = PoolMap::arena()?;
     // As in the target, which does so as the arena comes into use.
-    for at in 0..mapping.len() / LARGE_PAGE_LEN {
-        mapping.slice_mut(at * LARGE_PAGE_LEN, LARGE_PAGE_LEN).context("within the arena")?.fill(0);
+    for at in 0..arena.len() / LARGE_PAGE_LEN {
+        arena.slice_mut(at * LARGE_PAGE_LEN, LARGE_PAGE_LEN).context("within the arena")?.fill(0);
         // Where there are none, it is slower.
         let _small = region.make_large(at);
     }
-    Ok((Arena(mapping), region))
+    Ok((arena, region))
 }
