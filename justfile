@@ -73,6 +73,10 @@ bench-recovery *FLAGS:
 bench-disk *FLAGS:
     tests/bench/disk {{ FLAGS }}
 
+# iSCSI against Debian's tgt and istgt, and against NVMe/TCP: just bench-iscsi --rounds 3
+bench-iscsi *FLAGS:
+    tests/bench/iscsi {{ FLAGS }}
+
 # Licences, advisories and sources of the dependencies (cargo install --locked cargo-deny)
 deny:
     cargo deny check
@@ -99,3 +103,7 @@ clean:
     @echo "Only from inside: 'cargo clean --manifest-path …' from elsewhere would delete the sources in target/." >&2
     @test "$CARGO_TARGET_DIR" = "{{ justfile_directory() }}/build"
     cargo clean
+
+# Build the agent as one static program, for any Linux host of this architecture
+agent-static:
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build --release -p holdfast-agent --target x86_64-unknown-linux-gnu

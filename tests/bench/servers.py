@@ -75,11 +75,11 @@ class Appliance(Server):
 
     def __init__(self, args, work, ram_pool, extra=()):
         command = [args.bin / "holdfast", "up", "--state", work / "state", "--cores", args.server_core]
-        command += ["--ram-pool", ram_pool, "--api", "127.0.0.1:0", "--nvme", "127.0.0.1:0", "--iscsi", "none", *extra]
+        command += ["--ram-pool", ram_pool, "--api", "127.0.0.1:0", "--nvme", "127.0.0.1:0", "--iscsi", "127.0.0.1:0", *extra]
         super().__init__(args.server_core, command, work / "up.log")
         self.args = args
         places = dict(word.split("=", 1) for word in self.ready)
-        self.api, self.nvme = places["api"], places["nvme"]
+        self.api, self.nvme, self.iscsi = places["api"], places["nvme"], places.get("iscsi")
         try:
             self.target_pid = child_named(self.process.pid, "holdfast-target")
             self.set_up()

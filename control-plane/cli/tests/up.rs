@@ -39,10 +39,12 @@ fn position(lines: &[String], text: &str) -> usize {
 fn ready_line_names_real_ports_and_stop_ends_control_plane_first() {
     for signal in [Signal::TERM, Signal::INT] {
         let installation = Installation::new();
-        let (up, ready) = start(&installation, &["--nvme", "[::1]:0", "--iscsi", "127.0.0.1:0"]);
+        let (up, ready) = start(&installation, &["--nvme", "[::1]:0"]);
         let (api, portals) = ready.strip_prefix("ready api=http://").unwrap().split_once(" nvme=").unwrap();
+        let (portals, iscsi) = portals.split_once(" iscsi=").unwrap();
         let portals: Vec<&str> = portals.split(',').collect();
         assert_eq!(portals.len(), 2);
+        TcpStream::connect(iscsi.parse::<SocketAddr>().unwrap()).unwrap();
         assert!(portals[0].starts_with("127.0.0.1:") && portals[1].starts_with("[::1]:"));
         for address in portals.iter().chain([&api]) {
             TcpStream::connect(address.parse::<SocketAddr>().unwrap()).unwrap();
@@ -63,6 +65,8 @@ fn children_get_their_arguments_and_named_descriptors() {
         "127.0.0.1:0",
         "--nvme-advertise",
         "10.0.2.2:4420",
+        "--iscsi-advertise",
+        "10.0.2.2:3260",
         "--cores",
         "0",
         "--io",
@@ -79,13 +83,14 @@ fn children_get_their_arguments_and_named_descriptors() {
     let state = state.display();
     let target = format!(
         "target: args --state {state}/target --socket {state}/target.sock --cores 0 --io epoll \
-         --map-memory 268435456 --enable-drills --nvme-advertise 10.0.2.2:4420"
+         --map-memory 268435456 --enable-drills --nvme-advertise 10.0.2.2:4420 \
+         --iscsi-advertise 10.0.2.2:3260"
     );
     let control = format!(
         "control-plane: args --state {state} --target-socket {state}/target.sock --ram-pool 67108864 --enable-drills"
     );
     assert!(lines.contains(&target) && lines.contains(&control), "{lines:#?}");
-    position(&lines, "descriptors nvme-0:nvme-1:lifeline");
+    position(&lines, "descriptors nvme-0:nvme-1:iscsi-0:lifeline");
     position(&lines, "descriptors api:lifeline");
 }
 
@@ -101,7 +106,7 @@ fn memory_and_ports_survive_a_killed_target() {
         up.wait_for(&format!("holdfast-target ended (signal: 9 (SIGKILL)); restart {restart} in "));
         // The listening socket is there all the time: this waits in its queue.
         TcpStream::connect(address(&ready, "nvme=")).unwrap();
-        up.wait_for("descriptors nvme-0:lifeline:pool-0123456789abcdef");
+        up.wait_for("descriptors nvme-0:iscsi-0:lifeline:pool-0123456789abcdef");
         let again = up.wait_for("target: memory ");
         assert_eq!(again, memory);
     }
@@ -144,8 +149,9 @@ fn next_up_gets_the_ports_of_a_killed_one() {
     let (up, ready) = start(&installation, &[]);
     up.signal(Signal::KILL);
     assert_eq!(up.end().0.code(), None);
-    let (nvme, api) = (address(&ready, "nvme=").to_string(), address(&ready, "api=").to_string());
-    let mut next = Running::start(&mut installation.bare_up(&["--nvme", &nvme, "--api", &api]));
+    let [nvme, iscsi, api] = ["nvme=", "iscsi=", "api="].map(|name| address(&ready, name).to_string());
+    let flags = ["--nvme", &nvme, "--iscsi", &iscsi, "--api", &api];
+    let mut next = Running::start(&mut installation.bare_up(&flags));
     assert_eq!(next.ready(), ready);
     stop(next, Signal::TERM);
 }
@@ -195,9 +201,13 @@ fn second_up_on_one_state_directory_is_refused() {
 fn taken_port_is_one_line_with_flag_and_address() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    for (flag, other) in [("--nvme", "--api"), ("--api", "--nvme")] {
+    let flags = ["--nvme", "--iscsi", "--api"];
+    for flag in flags {
         let installation = Installation::new();
-        let mut command = installation.bare_up(&[flag, &address, other, "127.0.0.1:0"]);
+        let others =
+            flags.into_iter().filter(|other| *other != flag).flat_map(|other| [other, "127.0.0.1:0"]);
+        let arguments: Vec<&str> = [flag, &address].into_iter().chain(others).collect();
+        let mut command = installation.bare_up(&arguments);
         let (status, lines) = Running::start(&mut command).end();
         assert_eq!((status.code(), lines.len()), (Some(1), 1), "{lines:?}");
         assert!(
@@ -208,11 +218,13 @@ fn taken_port_is_one_line_with_flag_and_address() {
 }
 
 #[test]
-fn nvme_that_is_off_is_left_out_of_ready() {
+fn front_ends_that_are_off_are_left_out_of_ready() {
     let installation = Installation::new();
-    let mut up = Running::start(&mut installation.bare_up(&["--nvme", "none", "--api", "127.0.0.1:0"]));
+    let flags = ["--nvme", "none", "--iscsi", "none", "--api", "127.0.0.1:0"];
+    let mut up = Running::start(&mut installation.bare_up(&flags));
     let ready = up.ready();
-    assert!(ready.starts_with("ready api=http://127.0.0.1:") && !ready.contains("nvme"), "{ready}");
+    assert!(ready.starts_with("ready api=http://127.0.0.1:"), "{ready}");
+    assert!(!ready.contains("nvme") && !ready.contains("iscsi"), "{ready}");
     let lines = stop(up, Signal::TERM);
     position(&lines, "target: pid");
     position(&lines, "descriptors lifeline");
@@ -233,7 +245,8 @@ fn long_state_path_still_gets_its_sockets() {
     let installation = Installation::new();
     let deep = installation.path(&"d".repeat(150));
     let mut command = std::process::Command::new(installation.path("holdfast"));
-    command.args(["up", "--nvme", "127.0.0.1:0", "--api", "127.0.0.1:0", "--state"]).arg(&deep);
+    command.args(["up", "--nvme", "127.0.0.1:0", "--iscsi", "127.0.0.1:0", "--api", "127.0.0.1:0"]);
+    command.arg("--state").arg(&deep);
     let mut up = Running::start(&mut command);
     assert!(up.ready().starts_with("ready "));
     assert!(deep.join("notify-target.sock").exists());

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::hosts::{Owners, find};
 use super::words::ObservedPolicy;
+use crate::db::reports::WatchRow;
 use crate::db::{Conn, volumes};
 use crate::error::Result;
 use crate::names::Name;
@@ -197,23 +198,69 @@ impl Blocks {
     }
 }
 
+/// What the target saw of a host: blocks by who handled their tuple, commands, and writes with a bad guard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) by_host: u64,
+    pub(super) by_target: u64,
+    pub(super) operations: u64,
+    pub(super) guard_errors: u64,
+}
+
+impl Seen {
+    /// Over all of the host's record.
+    pub(super) fn of(rows: &[&CounterRow]) -> Self {
+        let (mut write, mut read, mut io) =
+            (PiCounters::default(), PiCounters::default(), IoCounters::default());
+        for row in rows {
+            write.add(&row.write);
+            read.add(&row.read);
+            io.add(&row.io);
+        }
+        let blocks = Blocks::of(&write, &read);
+        Self {
+            by_host: blocks.checked.saturating_add(blocks.unchecked),
+            by_target: blocks.by_target,
+            operations: io.read_ops.saturating_add(io.write_ops),
+            guard_errors: write.guard_errors,
+        }
+    }
+
+    /// Up to when a watch began.
+    pub(super) fn begun(watch: &WatchRow) -> Self {
+        Self {
+            by_host: watch.by_host,
+            by_target: watch.by_target,
+            operations: watch.operations,
+            guard_errors: watch.guard_errors,
+        }
+    }
+
+    /// What came after `begin`. Counters of volumes that are gone are gone, too.
+    pub(super) fn since(self, begin: &Self) -> Self {
+        Self {
+            by_host: self.by_host.saturating_sub(begin.by_host),
+            by_target: self.by_target.saturating_sub(begin.by_target),
+            operations: self.operations.saturating_sub(begin.operations),
+            guard_errors: self.guard_errors.saturating_sub(begin.guard_errors),
+        }
+    }
+
+    /// What that says of the host's protection information.
+    pub(super) fn policy(self) -> ObservedPolicy {
+        match (self.by_host > 0, self.by_target > 0) {
+            (true, true) => ObservedPolicy::Mixed,
+            (true, false) => ObservedPolicy::EndToEnd,
+            (false, true) => ObservedPolicy::Inserted,
+            (false, false) if self.operations > 0 => ObservedPolicy::None,
+            (false, false) => ObservedPolicy::Unknown,
+        }
+    }
+}
+
 /// What the target saw of a host's protection information, over all of its record.
 pub(super) fn observed_policy(rows: &[&CounterRow]) -> ObservedPolicy {
-    let (mut write, mut read, mut io) = (PiCounters::default(), PiCounters::default(), IoCounters::default());
-    for row in rows {
-        write.add(&row.write);
-        read.add(&row.read);
-        io.add(&row.io);
-    }
-    let blocks = Blocks::of(&write, &read);
-    let by_host = blocks.checked > 0 || blocks.unchecked > 0;
-    match (by_host, blocks.by_target > 0) {
-        (true, true) => ObservedPolicy::Mixed,
-        (true, false) => ObservedPolicy::EndToEnd,
-        (false, true) => ObservedPolicy::Inserted,
-        (false, false) if io.read_ops > 0 || io.write_ops > 0 => ObservedPolicy::None,
-        (false, false) => ObservedPolicy::Unknown,
-    }
+    Seen::of(rows).policy()
 }
 
 /// How much of a host's I/O was protected, by volume.

@@ -11,14 +11,17 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
+use super::auth::{self, Auth, AuthPatch, NewAuth};
 use super::counters::{Coverage, coverage, observed_policy, volume_names};
 use super::events::{Event, EventKind};
 use super::page::{Page, PageQuery};
-use super::words::{ObservedPolicy, Policy, Transport};
-use super::{App, Change, fresh_host_id};
+use super::reports::Report;
+use super::words::{AlarmKind, ObservedPolicy, Policy, Transport, Witness};
+use super::{App, Change, fresh_host_id, witness};
 use crate::clock::{now_ms, rfc3339};
 use crate::db::hosts::{HostRow, PolicyRow};
-use crate::db::{Conn, grants, hosts, stored};
+use crate::db::reports::AlarmRow;
+use crate::db::{Conn, chap, grants, hosts, reports, stored};
 use crate::error::{Error, Result};
 use crate::names::{Iqn, Name, Nqn};
 
@@ -35,6 +38,8 @@ pub struct NewHost {
     /// What is known of it.
     #[schema(nullable = false)]
     pub policy: Option<NewPolicy>,
+    /// How it has to prove itself.
+    pub auth: Option<NewAuth>,
 }
 
 /// What somebody says of a host.
@@ -58,6 +63,9 @@ pub struct HostPatch {
     pub iqn: Option<Option<Iqn>>,
     /// What is known of it; null returns to `unknown`.
     pub policy: Option<PolicyPatch>,
+    /// How it has to prove itself; null: not at all. It counts for sessions to come.
+    #[schema(value_type = Option<AuthPatch>)]
+    pub auth: Option<Option<AuthPatch>>,
 }
 
 /// What may change of a host's policy.
@@ -82,6 +90,8 @@ pub struct Host {
     pub nqn: Option<String>,
     /// iSCSI identity.
     pub iqn: Option<String>,
+    /// How it has to prove itself, without the secrets.
+    pub auth: Auth,
     /// False for one that connected before anybody registered it.
     pub registered: bool,
     /// How it keeps pages still, by several witnesses.
@@ -101,8 +111,10 @@ pub struct HostPolicy {
     pub reported: Option<Policy>,
     /// What the target sees on the wire.
     pub observed: ObservedPolicy,
-    /// Every declaration, oldest first.
+    /// What each of them said when it changed its word, oldest first.
     pub history: Vec<PolicyEntry>,
+    /// What does not fit between them at present.
+    pub alarms: Vec<PolicyAlarm>,
 }
 
 /// An entry of a host's policy history.
@@ -111,10 +123,24 @@ pub struct PolicyEntry {
     /// From when on.
     #[schema(format = DateTime)]
     pub time: String,
-    /// `declared`.
-    pub kind: String,
-    /// Which.
-    pub policy: Policy,
+    /// By which witness.
+    pub kind: Witness,
+    /// Which: a word of `declared`, or where the kind is `observed`, of `observed`.
+    pub policy: String,
+}
+
+/// Something that does not fit between what is said of a host and what is seen of it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct PolicyAlarm {
+    /// What.
+    pub kind: AlarmKind,
+    /// Since when.
+    #[schema(format = DateTime)]
+    pub since: String,
+    /// Where guard errors came in spite of the policy: its hole that fits.
+    pub hole: Option<String>,
+    /// What it is, and what to do.
+    pub detail: String,
 }
 
 /// An open session.
@@ -191,8 +217,12 @@ impl App {
             row.policy = declared.as_str().to_owned();
         }
         hosts::update(change.db(), &row).await?;
+        if let Some(new) = new.auth {
+            chap::set(change.db(), row.id, auth::from_new(new)?.as_ref()).await?;
+        }
         note_policy(change.db(), &row).await?;
         change.announce(Event::object(EventKind::Host, name, "created"));
+        self.review(&mut change).await?;
         change.commit().await?;
         self.host(name).await
     }
@@ -205,10 +235,12 @@ impl App {
         let next = query.cut(&mut rows, |row| row.name.clone());
         let owners = Owners::load(&mut tx).await?;
         let volumes = volume_names(&mut tx).await?;
+        let secrets = chap::all(&mut tx).await?;
         let mut items = Vec::with_capacity(rows.len());
         for row in rows {
-            let history = hosts::policies(&mut tx, row.id).await?;
-            items.push(self.render_host(row, history, &owners, &volumes)?);
+            let said = Said::load(&mut tx, row.id).await?;
+            let auth = Auth::of(secrets.get(&row.id));
+            items.push(self.render_host(row, said, auth, &owners, &volumes)?);
         }
         Ok(Page { items, next })
     }
@@ -219,8 +251,9 @@ impl App {
         let row = find(&mut tx, name).await?;
         let owners = Owners::load(&mut tx).await?;
         let volumes = volume_names(&mut tx).await?;
-        let history = hosts::policies(&mut tx, row.id).await?;
-        self.render_host(row, history, &owners, &volumes)
+        let said = Said::load(&mut tx, row.id).await?;
+        let auth = Auth::of(chap::of(&mut tx, row.id).await?.as_ref());
+        self.render_host(row, said, auth, &owners, &volumes)
     }
 
     /// Changes identities or the declared policy.
@@ -250,15 +283,33 @@ impl App {
         if let Some(iqn) = iqn {
             row.iqn = iqn;
         }
+        // What was counted before a merge, or before somebody spoke anew, is not held against the claims.
+        if !merged.is_empty() || patch.policy.is_some() {
+            reports::forget_watch(change.db(), row.id).await?;
+        }
         merge(&mut change, &mut row, merged).await?;
         if let Some(declared) = patch.policy.and_then(|policy| policy.declared) {
             row.policy = declared.unwrap_or(Policy::Unknown).as_str().to_owned();
         }
         hosts::update(change.db(), &row).await?;
+        if let Some(patch) = patch.auth {
+            let before = chap::of(change.db(), row.id).await?;
+            let after = patch.map_or(Ok(None), |patch| auth::patched(before, patch))?;
+            chap::set(change.db(), row.id, after.as_ref()).await?;
+        }
         note_policy(change.db(), &row).await?;
         change.announce(Event::object(EventKind::Host, name, "updated"));
+        self.review(&mut change).await?;
         change.commit().await?;
         self.host(name).await
+    }
+
+    /// Holds all claims against what is seen, as part of a change.
+    pub(super) async fn review(&self, change: &mut Change<'_>) -> Result<()> {
+        for event in witness::review(change.db(), &self.telemetry.numbers()).await? {
+            change.announce(event);
+        }
+        Ok(())
     }
 
     /// Removes a host without sessions and grants.
@@ -288,7 +339,8 @@ impl App {
     fn render_host(
         &self,
         row: HostRow,
-        history: Vec<PolicyRow>,
+        said: Said,
+        auth: Auth,
         owners: &Owners,
         volumes: &HashMap<holdfast_contract::VolumeId, String>,
     ) -> Result<Host> {
@@ -297,29 +349,55 @@ impl App {
             numbers.counters.iter().filter(|counters| owners.owner(counters.host) == row.id).collect();
         let mut sessions = self.telemetry.sessions();
         sessions.retain(|session| owners.owner(session.host) == row.id);
-        let history = history
-            .into_iter()
-            .map(|entry| {
-                let policy = stored(&entry.policy)?;
-                Ok(PolicyEntry { time: rfc3339(entry.time_ms), kind: entry.kind, policy })
-            })
-            .collect::<Result<_>>()?;
         Ok(Host {
             id: row.id.to_string(),
             policy: HostPolicy {
                 declared: stored(&row.policy)?,
-                reported: None,
+                reported: said.report.map(|report| report.policy),
                 observed: observed_policy(&counters),
-                history,
+                history: said.history.into_iter().map(entry).collect::<Result<_>>()?,
+                alarms: said.alarms.into_iter().map(alarm).collect::<Result<_>>()?,
             },
             name: row.name,
             nqn: row.nqn,
             iqn: row.iqn,
+            auth,
             registered: row.registered,
             sessions: sessions.into_iter().map(Session::from).collect(),
             coverage: coverage(&counters, volumes),
         })
     }
+}
+
+/// What is on record of a host's policy.
+struct Said {
+    history: Vec<PolicyRow>,
+    report: Option<Report>,
+    alarms: Vec<AlarmRow>,
+}
+
+impl Said {
+    async fn load(conn: &mut Conn, id: HostId) -> Result<Self> {
+        let report = reports::get(conn, id).await?;
+        Ok(Self {
+            history: hosts::policies(conn, id).await?,
+            report: report.as_ref().map(Report::from_row).transpose()?,
+            alarms: reports::alarms(conn, id).await?,
+        })
+    }
+}
+
+fn entry(row: PolicyRow) -> Result<PolicyEntry> {
+    Ok(PolicyEntry { time: rfc3339(row.time_ms), kind: stored(&row.kind)?, policy: row.policy })
+}
+
+fn alarm(row: AlarmRow) -> Result<PolicyAlarm> {
+    Ok(PolicyAlarm {
+        kind: stored(&row.kind)?,
+        since: rfc3339(row.since_ms),
+        hole: row.hole,
+        detail: row.detail,
+    })
 }
 
 /// Which host an identifier of the target stands for.
@@ -395,6 +473,7 @@ async fn claim(
 async fn merge(change: &mut Change<'_>, row: &mut HostRow, merged: Vec<HostRow>) -> Result<()> {
     for record in merged {
         grants::hand_over(change.db(), record.id, row.id).await?;
+        reports::hand_over(change.db(), record.id, row.id).await?;
         hosts::absorb(change.db(), record.id, row.id).await?;
         row.nqn = row.nqn.take().or(record.nqn);
         row.iqn = row.iqn.take().or(record.iqn);
@@ -409,9 +488,9 @@ async fn merge(change: &mut Change<'_>, row: &mut HostRow, merged: Vec<HostRow>)
 
 /// Adds the policy to the history if it is not the last entry there.
 async fn note_policy(conn: &mut Conn, row: &HostRow) -> Result<()> {
-    let last = hosts::policies(conn, row.id).await?.pop();
-    if last.is_none_or(|last| last.policy != row.policy) {
-        hosts::add_policy(conn, row.id, now_ms(), &row.policy).await?;
+    let last = hosts::last_policy(conn, row.id, "declared").await?;
+    if last.as_ref() != Some(&row.policy) {
+        hosts::add_policy(conn, row.id, now_ms(), "declared", &row.policy).await?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! is kept. A crash between the two leaves the database as the truth; it is applied again, under a higher revision,
 //! as soon as either side is back.
 
+pub mod auth;
 pub mod counters;
 pub mod drills;
 pub mod events;
@@ -15,9 +16,11 @@ pub mod metrics;
 pub mod namespaces;
 pub mod page;
 pub mod pools;
+pub mod reports;
 pub mod subsystems;
 pub mod telemetry;
 pub mod volumes;
+pub(crate) mod witness;
 pub mod words;
 
 use std::path::Path;

@@ -87,6 +87,32 @@ words! {
 }
 
 words! {
+    /// Who says what a host's policy is.
+    Witness {
+        /// Somebody said so.
+        Declared = "declared",
+        /// The host's agent said so.
+        Reported = "reported",
+        /// The target saw it.
+        Observed = "observed",
+    }
+}
+
+words! {
+    /// What does not fit between the witnesses of a host's policy.
+    AlarmKind {
+        /// Declaration and report name different policies.
+        ClaimsDiffer = "claims-differ",
+        /// Tuples are claimed to come, and none does.
+        NotSeen = "not-seen",
+        /// No tuples are claimed to come, and some do.
+        SeenUnclaimed = "seen-unclaimed",
+        /// A policy that prevents guard errors is claimed, and the host causes some.
+        GuardErrors = "guard-errors",
+    }
+}
+
+words! {
     /// How volumes look to a host.
     View {
         /// With tuples where the host can send them or they are demanded.
@@ -246,6 +272,8 @@ mod tests {
     fn words_are_the_same_everywhere() {
         check::<Policy>(Policy::WORDS);
         check::<ObservedPolicy>(ObservedPolicy::WORDS);
+        check::<Witness>(Witness::WORDS);
+        check::<AlarmKind>(AlarmKind::WORDS);
         check::<View>(View::WORDS);
         check::<Enforce>(Enforce::WORDS);
         check::<Guard>(Guard::WORDS);

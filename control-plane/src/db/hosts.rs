@@ -166,11 +166,18 @@ pub(crate) async fn aliases(conn: &mut Conn) -> Result<HashMap<HostId, HostId>> 
     rows.iter().map(|(alias, host)| Ok((stored(alias)?, stored(host)?))).collect()
 }
 
-/// Adds to a host's history.
-pub(crate) async fn add_policy(conn: &mut Conn, id: HostId, time_ms: i64, policy: &str) -> Result<()> {
-    sqlx::query("INSERT INTO policy_history (host_id, time_ms, kind, policy) VALUES (?, ?, 'declared', ?)")
+/// Adds to a host's history; `kind` is the API's word for the witness.
+pub(crate) async fn add_policy(
+    conn: &mut Conn,
+    id: HostId,
+    time_ms: i64,
+    kind: &str,
+    policy: &str,
+) -> Result<()> {
+    sqlx::query("INSERT INTO policy_history (host_id, time_ms, kind, policy) VALUES (?, ?, ?, ?)")
         .bind(id.to_string())
         .bind(time_ms)
+        .bind(kind)
         .bind(policy)
         .execute(conn)
         .await?;
@@ -187,11 +194,23 @@ pub(crate) async fn policies(conn: &mut Conn, id: HostId) -> Result<Vec<PolicyRo
     .await?)
 }
 
+/// What a witness said last of a host.
+pub(crate) async fn last_policy(conn: &mut Conn, id: HostId, kind: &str) -> Result<Option<String>> {
+    Ok(sqlx::query_scalar(
+        "SELECT policy FROM policy_history WHERE host_id = ? AND kind = ? ORDER BY time_ms DESC, entry DESC LIMIT 1",
+    )
+    .bind(id.to_string())
+    .bind(kind)
+    .fetch_optional(conn)
+    .await?)
+}
+
 /// What a host, under this or a merged identifier, had declared at a time.
 pub(crate) async fn policy_at(conn: &mut Conn, id: HostId, time_ms: i64) -> Result<Option<String>> {
     Ok(sqlx::query_scalar(
         "SELECT policy FROM policy_history \
          WHERE host_id = COALESCE((SELECT host_id FROM host_aliases WHERE alias_id = ?1), ?1) AND time_ms <= ?2 \
+         AND kind = 'declared' \
          ORDER BY time_ms DESC, entry DESC LIMIT 1",
     )
     .bind(id.to_string())

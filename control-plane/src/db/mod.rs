@@ -1,6 +1,7 @@
 //! SQLite, and the only place that speaks SQL. Functions take an open connection; who opened the transaction
 //! (`app`) decides what belongs together.
 
+pub(crate) mod chap;
 pub(crate) mod counters;
 pub(crate) mod grants;
 pub(crate) mod hosts;
@@ -8,6 +9,7 @@ pub(crate) mod incidents;
 pub(crate) mod meta;
 pub(crate) mod namespaces;
 pub(crate) mod pools;
+pub(crate) mod reports;
 pub(crate) mod subsystems;
 pub(crate) mod volumes;
 

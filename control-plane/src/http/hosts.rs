@@ -13,10 +13,11 @@ use super::openapi::{ChangeProblems, DeleteProblems, GetProblems, ListProblems};
 use super::path::Named;
 use super::query::{NoParameters, Parameters};
 use crate::app::App;
+use crate::app::auth::{AuthPatch, ChapPatch, NewAuth, NewChap};
 use crate::app::hosts::{Host, HostFilter, HostPatch, NewHost, NewPolicy, PolicyPatch};
 use crate::app::page::Page;
 use crate::app::words::Policy;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::names::{Iqn, Name, NameError, Nqn};
 
 /// Lists hosts by name.
@@ -62,7 +63,7 @@ pub(super) async fn get(
     Ok(Json(app.host(&name).await?))
 }
 
-/// Changes identities or the declared policy: a merge patch (RFC 7396).
+/// Changes identities, the declared policy or how the host proves itself: a merge patch (RFC 7396).
 #[utoipa::path(patch, path = "/hosts/{name}", tag = "hosts", operation_id = "patch_host",
     params(("name" = String, Path, description = "Name of the host")),
     request_body(content((HostPatch = "application/merge-patch+json"), (HostPatch = "application/json"))),
@@ -73,10 +74,9 @@ pub(super) async fn patch(
     _: NoParameters,
     Body(body): Body,
 ) -> Result<Json<Host>> {
-    refuse_auth(&body)?;
     let current = serde_json::to_value(app.host(&name).await?).unwrap_or_default();
     let policy = if body.get("policy").is_some_and(Value::is_null) { "/policy" } else { "/policy/declared" };
-    check_patch(&current, &body, "", &["/nqn", "/iqn", policy])?;
+    check_patch(&current, &body, "", &["/nqn", "/iqn", "/auth", policy])?;
     Ok(Json(app.patch_host(&name, parse_patch(&body)?).await?))
 }
 
@@ -94,14 +94,59 @@ pub(super) async fn delete(
 }
 
 fn parse(body: &Value) -> Result<NewHost> {
-    refuse_auth(body)?;
-    let object = Object::new(body, "", &["name"], &["nqn", "iqn", "policy"])?;
+    let object = Object::new(body, "", &["name"], &["nqn", "iqn", "policy", "auth"])?;
     Ok(NewHost {
         name: object.required("name", object.name("name", Name::parse)?)?,
         nqn: identity(&object, "nqn", Nqn::parse_host)?.flatten(),
         iqn: identity(&object, "iqn", Iqn::parse)?.flatten(),
         policy: object.get("policy").map(parse_policy).transpose()?,
+        auth: object.get("auth").filter(|auth| !auth.is_null()).map(parse_auth).transpose()?,
     })
+}
+
+fn parse_auth(value: &Value) -> Result<NewAuth> {
+    let auth = Object::new(value, "/auth", &[], &["chap"])?;
+    let Some(chap) = auth.get("chap").filter(|chap| !chap.is_null()) else {
+        return Ok(NewAuth { chap: None });
+    };
+    let chap = Object::new(chap, "/auth/chap", &["user", "secret"], &["mutual_user", "mutual_secret"])?;
+    let text = |field| chap.text(field).map(|text| text.unwrap_or_default().to_owned());
+    Ok(NewAuth {
+        chap: Some(NewChap {
+            user: text("user")?,
+            secret: text("secret")?,
+            mutual_user: nullable(&chap, "mutual_user")?.flatten(),
+            mutual_secret: nullable(&chap, "mutual_secret")?.flatten(),
+        }),
+    })
+}
+
+fn parse_auth_patch(value: &Value) -> Result<AuthPatch> {
+    let auth = Object::new(value, "/auth", &[], &["chap"])?;
+    let chap = match auth.get("chap") {
+        None => None,
+        Some(Value::Null) => Some(None),
+        Some(chap) => {
+            let fields = ["user", "secret", "mutual_user", "mutual_secret"];
+            let chap = Object::new(chap, "/auth/chap", &[], &fields)?;
+            let text = |field| chap.text(field).map(|text| text.map(str::to_owned));
+            Some(Some(ChapPatch {
+                user: text("user")?,
+                secret: text("secret")?,
+                mutual_user: nullable(&chap, "mutual_user")?,
+                mutual_secret: nullable(&chap, "mutual_secret")?,
+            }))
+        }
+    };
+    Ok(AuthPatch { chap })
+}
+
+/// A text or null; `None` where the field is not there.
+fn nullable(object: &Object<'_>, field: &str) -> Result<Option<Option<String>>> {
+    if object.is_null(field) {
+        return Ok(Some(None));
+    }
+    Ok(object.text(field)?.map(|text| Some(text.to_owned())))
 }
 
 fn parse_policy(value: &Value) -> Result<NewPolicy> {
@@ -128,6 +173,11 @@ fn parse_patch(body: &Value) -> Result<HostPatch> {
         nqn: identity(&object, "nqn", Nqn::parse_host)?,
         iqn: identity(&object, "iqn", Iqn::parse)?,
         policy,
+        auth: match object.get("auth") {
+            None => None,
+            Some(Value::Null) => Some(None),
+            Some(auth) => Some(Some(parse_auth_patch(auth)?)),
+        },
     })
 }
 
@@ -138,11 +188,4 @@ fn identity<T>(
     parse: fn(&str) -> Result<T, NameError>,
 ) -> Result<Option<Option<T>>> {
     if object.is_null(field) { Ok(Some(None)) } else { Ok(object.name(field, parse)?.map(Some)) }
-}
-
-fn refuse_auth(body: &Value) -> Result<()> {
-    if body.get("auth").is_some() {
-        return Err(Error::value("/auth", "not in this version"));
-    }
-    Ok(())
 }

@@ -18,6 +18,7 @@ mod path;
 mod pools;
 pub mod problem;
 mod query;
+mod reports;
 pub mod serve;
 mod subsystems;
 mod ui;
@@ -80,6 +81,7 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(grants::put, grants::get, grants::delete))
         .routes(routes!(hosts::list, hosts::create))
         .routes(routes!(hosts::get, hosts::patch, hosts::delete))
+        .routes(routes!(reports::put, reports::get))
         .routes(routes!(counters::get))
         .routes(routes!(drills::create))
         .routes(routes!(drills::get))

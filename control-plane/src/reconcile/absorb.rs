@@ -149,7 +149,7 @@ async fn adopt(conn: &mut Conn, stranger: &DiscoveredHost, connected: bool) -> R
         policy: "unknown".to_owned(),
     };
     hosts::insert(conn, &row).await?;
-    hosts::add_policy(conn, row.id, now_ms(), &row.policy).await?;
+    hosts::add_policy(conn, row.id, now_ms(), "declared", &row.policy).await?;
     tracing::info!(host = row.name, "recorded on its first connection");
     Ok(Some(Event::object(EventKind::Host, &row.name, "created")))
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::app::{App, Sync, Writer};
+use crate::app::telemetry::Numbers;
+use crate::app::{App, Sync, Writer, witness};
 use crate::error::{Error, Result};
 use crate::target::Link;
 use incidents::IncidentStream;
@@ -28,7 +29,7 @@ const APPLY_PATIENCE: Duration = Duration::from_secs(1);
 /// Runs until `stop` says true.
 pub async fn run(app: Arc<App>, mut stop: watch::Receiver<bool>) {
     let mut reconciler =
-        Reconciler { link: app.target.link(), stream: None, not_before: Instant::now(), app };
+        Reconciler { link: app.target.link(), stream: None, reviewed: None, not_before: Instant::now(), app };
     let stopped = async move {
         // A closed channel stops as well.
         let _ = stop.wait_for(|stop| *stop).await;
@@ -44,6 +45,8 @@ struct Reconciler {
     link: watch::Receiver<Link>,
     /// Where the incident stream stands; read from the database on first use.
     stream: Option<IncidentStream>,
+    /// Numbers that hosts' claims were held against last.
+    reviewed: Option<Arc<Numbers>>,
     /// No attempt to apply before this.
     not_before: Instant,
 }
@@ -85,6 +88,7 @@ impl Reconciler {
         }
         look(&app, &mut writer).await;
         self.collect_incidents(generation).await?;
+        self.review().await?;
         app.telemetry.save_if_due(&app.db).await
     }
 
@@ -110,6 +114,22 @@ impl Reconciler {
         }
         self.app.set_sync(Sync::Waiting { reason });
         false
+    }
+
+    /// Holds hosts' claims against counters that changed. The caller is the writer.
+    async fn review(&mut self) -> Result<()> {
+        let numbers = self.app.telemetry.numbers();
+        if self.reviewed.as_ref().is_some_and(|before| Arc::ptr_eq(before, &numbers)) {
+            return Ok(());
+        }
+        let mut tx = self.app.db.write().await?;
+        let events = witness::review(&mut tx, &numbers).await?;
+        tx.commit().await?;
+        self.reviewed = Some(numbers);
+        for event in events {
+            self.app.events.send(event);
+        }
+        Ok(())
     }
 
     async fn collect_incidents(&mut self, generation: u64) -> Result<()> {

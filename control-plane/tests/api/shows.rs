@@ -188,6 +188,7 @@ async fn the_document_names_every_route_and_every_reference_exists() {
             "get /api/v1/hosts",
             "get /api/v1/hosts/{name}",
             "get /api/v1/hosts/{name}/counters",
+            "get /api/v1/hosts/{name}/report",
             "get /api/v1/incidents",
             "get /api/v1/incidents/{id}",
             "get /api/v1/pools",
@@ -212,6 +213,7 @@ async fn the_document_names_every_route_and_every_reference_exists() {
             "post /api/v1/subsystems",
             "post /api/v1/subsystems/{name}/namespaces",
             "post /api/v1/volumes",
+            "put /api/v1/hosts/{name}/report",
             "put /api/v1/subsystems/{name}/hosts/{host}",
         ]
     );

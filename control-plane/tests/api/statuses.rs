@@ -289,7 +289,7 @@ async fn hosts_and_grants_answer_each_status() {
                 &["/policy/reported"],
             ),
             ("POST", path, Some(json!({ "name": "h3", "policy": "bounce" })), 400, &["/policy"]),
-            ("POST", path, Some(json!({ "name": "h3", "auth": {} })), 422, &["/auth"]),
+            ("POST", path, Some(json!({ "name": "h3", "auth": { "token": "x" } })), 400, &["/auth/token"]),
             ("POST", path, Some(json!({ "nqn": null })), 400, &["/name"]),
             (
                 "POST",
@@ -305,7 +305,7 @@ async fn hosts_and_grants_answer_each_status() {
             ("GET", "/api/v1/hosts/nope", None, 404, &[]),
             ("GET", "/api/v1/hosts/h3/counters", None, 200, &[]),
             ("GET", "/api/v1/hosts/nope/counters", None, 404, &[]),
-            ("PUT", "/api/v1/hosts/h3/report", Some(json!({})), 404, &[]),
+            ("PUT", "/api/v1/hosts/h3/report", Some(json!({})), 400, &["/policy"]),
             ("PATCH", "/api/v1/hosts/h3", Some(json!({ "nqn": "nqn.2026-11.io.holdfast:h3" })), 200, &[]),
             (
                 "PATCH",
@@ -332,7 +332,8 @@ async fn hosts_and_grants_answer_each_status() {
                 &["/policy/observed"],
             ),
             ("PATCH", "/api/v1/hosts/h3", Some(json!({ "policy": null, "colour": 1 })), 400, &["/colour"]),
-            ("PATCH", "/api/v1/hosts/h3", Some(json!({ "auth": {} })), 422, &["/auth"]),
+            ("PATCH", "/api/v1/hosts/h3", Some(json!({ "auth": {} })), 200, &[]),
+            ("PATCH", "/api/v1/hosts/h3", Some(json!({ "auth": 1 })), 400, &["/auth"]),
             ("PATCH", "/api/v1/hosts/nope", Some(json!({})), 404, &[]),
             ("PUT", grant, Some(json!({ "view": "pi", "enforce": "require-pi" })), 201, &[]),
             ("PUT", grant, None, 200, &[]),

@@ -29,6 +29,8 @@ pub(crate) struct Admission {
     pub(crate) counters: Arc<IoCounters>,
     /// What the volume's reservations refuse to the session's nexus.
     pub(crate) standing: Standing,
+    /// Commands that were admitted before the reservations of all volumes were at this point were aborted by a preemption.
+    pub(crate) aborted_before: u64,
 }
 
 impl Reusable for Attachment {

@@ -1,6 +1,6 @@
 //! One command type for all protocols.
 
-use holdfast_pi::{CheckPlan, Fault, InsertTags};
+use holdfast_pi::{CheckPlan, Fault, InsertTags, Tag};
 
 use crate::{AttachmentId, BlockCount, Lba};
 
@@ -64,10 +64,36 @@ pub struct Command {
     pub layout: Layout,
     /// What to check. Ignored on volumes without protection information.
     pub plan: CheckPlan,
-    /// What to make tuples of where the host sends none: Write with [`Layout::DataOnly`], Write Zeroes with tuples.
+    /// What to make tuples of where the host sends none: Write with [`Layout::DataOnly`], Write Zeroes with tuples. Of the
+    /// tuples that come to a [`Operation::CopyTarget`], the reference tags alone are made anew.
     pub insert: Option<InsertTags>,
+    /// What a Compare holds of tuples beside the data. With it, the plan is for the payload alone: what is stored is not
+    /// checked by itself.
+    pub held: Option<HeldTags>,
     /// The data must be durable before the completion.
     pub force_unit_access: bool,
+}
+
+/// Fields of the tuples of a Compare's payload that are held against those stored, bit by bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldTags {
+    /// The guard.
+    pub guard: bool,
+    /// The application tag.
+    pub app: bool,
+    /// The reference tag.
+    pub reference: bool,
+}
+
+/// Where a Compare found the first difference: data before tuple in each block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Difference {
+    /// The block, counted from the command's first.
+    pub block_index: u32,
+    /// The first byte that differs, counted from the start of the payload.
+    pub offset: usize,
+    /// The field of the tuple; `None` in the data.
+    pub tag: Option<Tag>,
 }
 
 /// A command under way on its core. Used once: a stale one is refused, never mixed up.
@@ -115,7 +141,7 @@ pub enum BlockError {
     InvalidProtection,
     /// Compare found a difference.
     #[error("the data differs")]
-    Miscompare,
+    Miscompare(Difference),
     /// The pool has no room for new blocks.
     #[error("the pool is full")]
     NoRoom,

@@ -5,6 +5,8 @@
 //! blocks in their order and is published whole. What it takes as it is stays as it is, origin included: a copy
 //! of a bad block still names who wrote it, and a copy makes nothing good that went bad here.
 
+use holdfast_pi::{InsertTags, PiFormat, Tuple};
+
 use crate::attribution::FaultSink;
 use crate::ticket::Work;
 use crate::write_path::fill_slots;
@@ -20,6 +22,14 @@ pub struct BlockOrigin {
     pub provenance: Provenance,
     /// Who wrote it; `None` for a hole.
     pub writer: Option<HostId>,
+}
+
+/// A tuple in its new place: its reference tag is that of the place. Gives its length, too.
+fn moved_tuple(format: PiFormat, tags: &InsertTags, index: usize, tuple: &[u8]) -> Option<([u8; 16], usize)> {
+    let mut moved = Tuple::decode(format, tuple)?;
+    moved.ref_tag = format.ref_tag_at(tags.initial_ref, u32::try_from(index).ok()?);
+    let mut bytes = [0; 16];
+    moved.encode(format, bytes.get_mut(..tuple.len())?).then_some((bytes, tuple.len()))
 }
 
 impl<S: Store, F: FaultSink> Service<S, F> {
@@ -49,6 +59,15 @@ impl<S: Store, F: FaultSink> Service<S, F> {
         Some(show(wire, origin))
     }
 
+    /// How block `index` of a completed source came to be.
+    pub(crate) fn origin_of(&self, source: TicketId, index: usize) -> Option<BlockOrigin> {
+        let ticket = self.tickets.get(source)?;
+        let Work { shape, .. } =
+            ticket.work.filter(|work| work.command.operation == Operation::CopySource)?;
+        let record = self.store.record(shape.volume, *ticket.slots.get(index)?);
+        Some(BlockOrigin { provenance: record.provenance, writer: record.writer })
+    }
+
     /// Takes the next block of a target: one block as on the wire.
     pub fn copy_in(&mut self, target: TicketId, wire: &[u8], origin: BlockOrigin) {
         let Some(ticket) = self.tickets.get_mut(target) else { return };
@@ -59,9 +78,17 @@ impl<S: Store, F: FaultSink> Service<S, F> {
         let index = ticket.arrival.taken / wire_block_len;
         let access = self.attachments.get(command.attachment).and_then(|found| found.access.as_ref());
         let Some(host) = access.map(|access| access.session.host) else { return };
-        fill_slots(&mut self.store, ticket, host, wire);
+        let (data, tuple) = wire.split_at_checked(shape.block_len).unwrap_or((wire, &[]));
+        fill_slots(&mut self.store, ticket, host, data);
         if shape.wire_tuple_len == 0 {
             return;
+        }
+        let renewed = command.insert.filter(|_| origin.provenance != Provenance::Hole);
+        match shape.format.zip(renewed).and_then(|(format, tags)| moved_tuple(format, &tags, index, tuple)) {
+            Some((moved, len)) => {
+                fill_slots(&mut self.store, ticket, host, moved.get(..len).unwrap_or_default());
+            }
+            None => fill_slots(&mut self.store, ticket, host, tuple),
         }
         if let Some(slot) = ticket.slots.get(index) {
             let BlockRecord { tuple, .. } = self.store.record(shape.volume, *slot);

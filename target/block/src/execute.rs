@@ -150,7 +150,12 @@ impl<S: Store, F: FaultSink> Service<S, F> {
     fn finish_read(&mut self, id: TicketId) -> Result<(), BlockError> {
         let Some(ticket) = self.tickets.get(id) else { return Err(BlockError::Internal) };
         let Some(Work { command, shape }) = ticket.work else { return Err(BlockError::Internal) };
-        let counts = match read_path::check_stored(&self.store, &shape, &command.plan, &ticket.slots) {
+        let checked = match command.held {
+            // Its payload's blocks came with tuples, and were checked.
+            Some(_) => Ok(ticket.arrival.counts),
+            None => read_path::check_stored(&self.store, &shape, &command.plan, &ticket.slots),
+        };
+        let counts = match checked {
             Ok(counts) => counts,
             Err(fault) => {
                 self.blame_stored(id, &fault);
@@ -194,7 +199,7 @@ impl<S: Store, F: FaultSink> Service<S, F> {
     pub(crate) fn end(&mut self, id: TicketId) {
         let Some(ticket) = self.tickets.get_mut(id) else { return };
         let Some(Work { command, shape }) = ticket.work else {
-            self.tickets.remove(id);
+            self.end_reserving(id);
             return;
         };
         if reads(command.operation) {
@@ -221,11 +226,7 @@ impl<S: Store, F: FaultSink> Service<S, F> {
             self.slot_lists_kept = kept;
         }
         self.tickets.remove(id);
-        let Some(attachment) = self.attachments.get_mut(command.attachment) else { return };
-        attachment.commands = attachment.commands.saturating_sub(1);
-        if attachment.detached {
-            self.end_attachment(command.attachment);
-        }
+        self.command_ended(command.attachment);
     }
 }
 

@@ -29,6 +29,7 @@ mod port;
 mod portal;
 mod read_path;
 pub mod reservations;
+mod reserving;
 mod service;
 mod sessions;
 mod store;
@@ -37,7 +38,9 @@ mod turns;
 mod write_path;
 
 pub use chap::ChapSecrets;
-pub use command::{BlockError, Command, Completion, Layout, Operation, Origin, TicketId};
+pub use command::{
+    BlockError, Command, Completion, Difference, HeldTags, Layout, Operation, Origin, TicketId,
+};
 pub use copy::{BlockOrigin, WIRE_BLOCK_LEN_MAX};
 pub use counters::{
     CounterBook, DURATION_BOUNDS_US, DigestCounters, Direction, DurationTotals, IoCounters, IoRow, PiRow,
@@ -48,6 +51,7 @@ pub use hosts::{Discovered, HostBook, Identity};
 pub use ids::{BlockCount, HostId, Lba, PoolId, SubsystemId, VolumeId};
 pub use port::{AttachRequest, AttachmentId, BlockPort, TransmitSink};
 pub use portal::Portal;
+pub use reserving::KeepOrder;
 pub use service::{Service, ServiceLimits};
 pub use sessions::{Session, SessionBook, SessionRequest, Transport};
 pub use store::{

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::{BlockError, Command, Completion, Enforce, Session, TicketId, View, VolumeId};
+use crate::reservations::{Effects, Refusal, Request, Reservations, Standing};
+use crate::{
+    BlockError, BlockOrigin, Command, Completion, Enforce, Origin, Session, TicketId, View, VolumeId,
+};
 
 /// A host's access to one volume on this core: what admission found out, once, for all its commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,6 +82,36 @@ pub trait BlockPort {
     /// Takes the blocks of a completed [`crate::Operation::CopySource`] into an open [`crate::Operation::CopyTarget`], behind
     /// those that it has. Both have the same layout and blocks of the same length.
     fn carry(&mut self, source: TicketId, target: TicketId);
+
+    /// How block `index` of a completed [`crate::Operation::CopySource`] came to be: which blocks are holes, for one. `None`
+    /// beyond its end, and of every other command.
+    fn block_origin(&self, source: TicketId, index: usize) -> Option<BlockOrigin>;
+
+    /// Asks for a change of the volume's reservations on behalf of the attachment's session. It waits for those that were
+    /// asked for before, is decided, kept over restarts where it has to be, and made; after a PREEMPT AND ABORT it ends once
+    /// no aborted command can change a block any more. Then its [`Completion`] follows, without a `submit`: `Ok` says that
+    /// there is an answer, see [`BlockPort::reservation_answer`]. A ticket that is cancelled once its request was decided
+    /// does not take that back.
+    fn begin_reservation(
+        &mut self,
+        origin: Origin,
+        attachment: AttachmentId,
+        request: Request,
+    ) -> Result<TicketId, BlockError>;
+
+    /// What came of a completed request, until its ticket is released.
+    fn reservation_answer(&self, ticket: TicketId) -> Option<&Result<Effects, Refusal>>;
+
+    /// The reservations of an attachment's volume; `None` if the attachment is not there.
+    fn reservation_report(&self, attachment: AttachmentId) -> Option<Arc<Reservations>>;
+
+    /// What the volume's reservations refuse to an attachment's session now. `begin` looks by itself; this is for commands
+    /// that do not come to this layer, and for what has to be said before others are judged.
+    fn standing(&mut self, attachment: AttachmentId) -> Standing;
+
+    /// Ends a RESERVE (6) on an attachment's volume, whoever holds it: what a reset does. (That of a session ends with the
+    /// session's last attachment to the volume.)
+    fn end_legacy_reservation(&mut self, attachment: AttachmentId);
 
     /// Ends a ticket without a completion.
     fn cancel(&mut self, ticket: TicketId);

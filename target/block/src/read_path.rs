@@ -1,10 +1,12 @@
 //! Blocks on their way out: checked as the command asks, held against a Compare's payload, sent from
 //! where they lie.
 
-use holdfast_pi::{CheckPlan, Checked, Counts, Fault, Part, PiFormat, Tuple, check_tuple, guards_of, split};
+use holdfast_pi::{
+    CheckPlan, Checked, Counts, Fault, Part, PiFormat, Piece, Tag, Tuple, check_tuple, guards_of, split,
+};
 
 use crate::ticket::{Shape, Ticket, Work};
-use crate::{BlockError, SlotRef, Store, TransmitSink};
+use crate::{BlockError, Difference, HeldTags, SlotRef, Store, TransmitSink};
 
 /// Blocks whose guards are computed in one call. A multiple of what the kernels take at once.
 const GUARDS_AT_ONCE: usize = 8;
@@ -61,21 +63,67 @@ fn check_one<S: Store>(
     check_tuple(format, plan, index, guard, &tuple)
 }
 
-/// Holds a Compare's payload against the stored blocks: all data. Tuples are checked on both sides, but not held against each
-/// other (NVM Command Set 1.1 §3.3.1 "Compare command").
+/// Holds a Compare's payload against the stored blocks: all data, and of the tuples what the command wants held. Without that
+/// they are checked on both sides, but not held against each other (NVM Command Set 1.1 §3.3.1 "Compare command").
 pub(crate) fn compare<S: Store>(store: &S, ticket: &Ticket) -> Result<(), BlockError> {
-    let Some(Work { shape, .. }) = ticket.work else { return Err(BlockError::Internal) };
+    let Some(Work { shape, command }) = ticket.work else { return Err(BlockError::Internal) };
     let pieces = split(shape.block_len, shape.wire_tuple_len, 0, &ticket.staged);
     let most = if holdfast_mutant::active("compare-first") { 1 } else { usize::MAX };
-    for piece in pieces.filter(|piece| piece.part == Part::Data).take(most) {
+    let compared = |piece: &Piece<'_>| piece.part == Part::Data || command.held.is_some();
+    for piece in pieces.filter(compared).take(most) {
         let slot = usize::try_from(piece.block).ok().and_then(|index| ticket.slots.get(index));
         let slot = *slot.ok_or(BlockError::Internal)?;
-        let end = piece.offset + piece.bytes.len();
-        if data_of(store, &shape, slot).get(piece.offset..end) != Some(piece.bytes) {
-            return Err(BlockError::Miscompare);
+        let found = match (piece.part, command.held, shape.format) {
+            (Part::Tuple, Some(held), Some(format)) => {
+                differs_in_tuple(store, &shape, format, held, slot, &piece)
+            }
+            _ => differs_in_data(store, &shape, slot, &piece).map(|at| (at, None)),
+        };
+        if let Some((at, tag)) = found {
+            let wire_block_len = shape.block_len + shape.wire_tuple_len;
+            let before = usize::try_from(piece.block).unwrap_or(0).saturating_mul(wire_block_len);
+            let part = if piece.part == Part::Tuple { shape.block_len } else { 0 };
+            let offset = before.saturating_add(part + at);
+            return Err(BlockError::Miscompare(Difference { block_index: piece.block, offset, tag }));
         }
     }
     Ok(())
+}
+
+/// Where in a block the payload's data first differs from the stored.
+fn differs_in_data<S: Store>(store: &S, shape: &Shape, slot: SlotRef, piece: &Piece<'_>) -> Option<usize> {
+    let end = piece.offset + piece.bytes.len();
+    let stored = data_of(store, shape, slot).get(piece.offset..end).unwrap_or_default();
+    if stored == piece.bytes {
+        return None;
+    }
+    let at = stored.iter().zip(piece.bytes).position(|(stored, came)| stored != came);
+    Some(piece.offset + at.unwrap_or(0))
+}
+
+/// Where in a tuple the first field differs that is held, and which that is.
+fn differs_in_tuple<S: Store>(
+    store: &S,
+    shape: &Shape,
+    format: PiFormat,
+    held: HeldTags,
+    slot: SlotRef,
+    piece: &Piece<'_>,
+) -> Option<(usize, Option<Tag>)> {
+    let record = store.record(shape.volume, slot);
+    let stored = record.tuple.get(..format.tuple_len()).and_then(|bytes| Tuple::decode(format, bytes))?;
+    let came = Tuple::decode(format, piece.bytes)?;
+    let guard_len = usize::from(format.guard().guard_bits() / 8);
+    let found = if held.guard && came.guard != stored.guard {
+        (0, Tag::Guard)
+    } else if held.app && came.app_tag != stored.app_tag {
+        (guard_len, Tag::App)
+    } else if held.reference && came.ref_tag != stored.ref_tag {
+        (guard_len + 2, Tag::Ref)
+    } else {
+        return None;
+    };
+    Some((found.0, Some(found.1)))
 }
 
 /// Puts wire bytes `offset..offset + len` of a completed Read into a send, referring to the blocks where they lie.

@@ -8,12 +8,13 @@ use crate::admission::{Admission, Attachment, transfer_len};
 use crate::attribution::FaultSink;
 use crate::drills::Drills;
 use crate::fences::Fences;
+use crate::reservations::{Effects, Refusal, Request, Reservations, Standing};
 use crate::ticket::{SpareRooms, Stage, Table, Ticket, Work};
 use crate::turns::Turns;
 use crate::write_path::{fill_slots, fill_staged};
 use crate::{
-    AttachRequest, AttachmentId, BlockError, BlockPort, Command, Completion, CounterBook, DurationTotals,
-    Enforce, HostId, Operation, Store, TicketId, TransmitSink, VolumeId, read_path,
+    AttachRequest, AttachmentId, BlockError, BlockOrigin, BlockPort, Command, Completion, CounterBook,
+    DurationTotals, Enforce, HostId, Operation, Origin, Store, TicketId, TransmitSink, VolumeId, read_path,
 };
 
 /// Bounds on what one core holds for its peers.
@@ -152,8 +153,17 @@ impl<S: Store, F: FaultSink> Service<S, F> {
         self.slot_lists_kept
     }
 
+    /// One command less of an attachment.
+    pub(crate) fn command_ended(&mut self, id: AttachmentId) {
+        let Some(attachment) = self.attachments.get_mut(id) else { return };
+        attachment.commands = attachment.commands.saturating_sub(1);
+        if attachment.detached {
+            self.end_attachment(id);
+        }
+    }
+
     /// Takes a detached attachment away once its last command has ended.
-    pub(crate) fn end_attachment(&mut self, id: AttachmentId) {
+    fn end_attachment(&mut self, id: AttachmentId) {
         let over = self.attachments.get(id).filter(|found| found.detached && found.commands == 0);
         let Some(access) = over.and_then(|attachment| attachment.access.as_ref()) else { return };
         if let Entry::Occupied(mut count) = self.attached.entry(access.session.host) {
@@ -191,6 +201,7 @@ impl<S: Store, F: FaultSink> BlockPort for Service<S, F> {
             enforce: request.enforce,
             counters,
             standing,
+            aborted_before: 0,
         });
         Ok(id)
     }
@@ -198,6 +209,7 @@ impl<S: Store, F: FaultSink> BlockPort for Service<S, F> {
     fn detach(&mut self, id: AttachmentId) {
         let Some(attachment) = self.attachments.get_mut(id) else { return };
         attachment.detached = true;
+        self.end_orphaned_legacy(id);
         self.end_attachment(id);
     }
 
@@ -262,8 +274,43 @@ impl<S: Store, F: FaultSink> BlockPort for Service<S, F> {
         self.copy_over(source, target);
     }
 
+    fn block_origin(&self, source: TicketId, index: usize) -> Option<BlockOrigin> {
+        self.origin_of(source, index)
+    }
+
+    fn begin_reservation(
+        &mut self,
+        origin: Origin,
+        attachment: AttachmentId,
+        request: Request,
+    ) -> Result<TicketId, BlockError> {
+        self.begin_reserving(origin, attachment, request)
+    }
+
+    fn reservation_answer(&self, id: TicketId) -> Option<&Result<Effects, Refusal>> {
+        self.tickets.get(id)?.reserving.as_ref()?.answer.as_ref()
+    }
+
+    fn reservation_report(&self, attachment: AttachmentId) -> Option<Arc<Reservations>> {
+        let volume = self.access(attachment)?.volume;
+        Some(self.reservations(volume).unwrap_or_default())
+    }
+
+    fn standing(&mut self, attachment: AttachmentId) -> Standing {
+        self.access(attachment).map_or(Standing::FREE, |access| access.standing)
+    }
+
+    fn end_legacy_reservation(&mut self, attachment: AttachmentId) {
+        if let Some(volume) = self.access(attachment).map(|access| access.volume) {
+            self.end_legacy(volume, None);
+        }
+    }
+
     fn cancel(&mut self, id: TicketId) {
         let Some(ticket) = self.tickets.get_mut(id) else { return };
+        if ticket.reserving.is_some() {
+            return self.cancel_reserving(id);
+        }
         match ticket.stage {
             Stage::Open => self.end(id),
             Stage::Waiting => {

@@ -3,6 +3,7 @@
 
 use holdfast_pi::{BlockGuard, Counts, Fault, PiFormat};
 
+use crate::reserving::Reserving;
 use crate::{AttachmentId, Command, SlotRef, TicketId, VolumeId};
 
 /// A value that can be made ready for its next use without giving its allocations away.
@@ -120,9 +121,9 @@ pub(crate) enum Stage {
     /// Admitted; a payload may be on its way.
     #[default]
     Open,
-    /// Complete, and waiting for its turn.
+    /// Complete, and waiting for its turn; a change of reservations: for those before it.
     Waiting,
-    /// With the store.
+    /// With the store; a change of reservations: decided.
     Submitted,
     /// As `Submitted`, but nobody wants the completion any more.
     Orphaned,
@@ -157,6 +158,8 @@ pub(crate) struct Ticket {
     pub(crate) change: Option<usize>,
     /// Its nexus was preempted: whatever comes of it, it fails.
     pub(crate) preempted: bool,
+    /// It is no command, but asks for a change of reservations.
+    pub(crate) reserving: Option<Box<Reserving>>,
     pub(crate) admitted_us: u64,
 }
 
@@ -220,6 +223,7 @@ impl Reusable for Ticket {
         self.turn = None;
         self.change = None;
         self.preempted = false;
+        self.reserving = None;
     }
 }
 

@@ -183,7 +183,7 @@ impl<S: Store, F: FaultSink> Service<S, F> {
                     self.start(compare);
                     if !self.is_with_store(compare) {
                         // Its payload was bad, so the store was not asked.
-                        self.advance_pair(at, compare, Err(BlockError::Miscompare));
+                        self.advance_pair(at, compare, Err(BlockError::FusedFailed));
                     }
                 }
                 None => {

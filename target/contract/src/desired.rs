@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Secret;
 use crate::ids::{HostId, PoolId, SubsystemId, VolumeId};
 
 /// The whole configuration of one target.
@@ -213,6 +214,31 @@ pub struct DesiredHost {
     pub nqn: Option<String>,
     /// iSCSI identity.
     pub iqn: Option<String>,
+    /// What it has to prove itself with over iSCSI, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chap: Option<DesiredChap>,
     /// Identifiers of records that were merged into this host: whatever still carries one of them is this host's.
     pub aliases: Vec<HostId>,
+}
+
+/// Names and secrets for CHAP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DesiredChap {
+    /// Name that the host gives.
+    pub user: String,
+    /// What it proves itself with.
+    pub secret: Secret,
+    /// What the target proves itself with, if it is to when asked.
+    pub mutual: Option<DesiredMutual>,
+}
+
+/// What the target proves itself with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DesiredMutual {
+    /// Name that the target gives.
+    pub user: String,
+    /// What it proves itself with.
+    pub secret: Secret,
 }

@@ -15,10 +15,11 @@ mod incident;
 mod message;
 mod observed;
 mod order;
+mod secret;
 
 pub use desired::{
-    Backing, DesiredGrant, DesiredHost, DesiredNamespace, DesiredPool, DesiredState, DesiredSubsystem,
-    DesiredVolume, EnforceSetting, GuardSetting, PiSettings, ViewSetting,
+    Backing, DesiredChap, DesiredGrant, DesiredHost, DesiredMutual, DesiredNamespace, DesiredPool,
+    DesiredState, DesiredSubsystem, DesiredVolume, EnforceSetting, GuardSetting, PiSettings, ViewSetting,
 };
 pub use ids::{HostId, IdError, PoolId, SubsystemId, VolumeId};
 pub use incident::{Confidence, Evidence, Incident, OperationWord, TagWord, Verdict};
@@ -31,3 +32,4 @@ pub use observed::{
     ObservedPool, ObservedSession, ObservedState, ObservedVolume, PiTotals, PoolHealth, Progress, Transport,
 };
 pub use order::{DrillOrder, DrillStage, FoundPool, FoundVolume, PoolOrder};
+pub use secret::Secret;

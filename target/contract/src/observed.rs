@@ -17,6 +17,9 @@ pub struct ObservedState {
     pub resident_bytes: u64,
     /// Listening NVMe/TCP portals.
     pub nvme_portals: Vec<String>,
+    /// Listening iSCSI portals.
+    #[serde(default)]
+    pub iscsi_portals: Vec<String>,
     /// Pools that are in use.
     pub pools: Vec<ObservedPool>,
     /// Volumes that exist.

@@ -8,13 +8,13 @@ use holdfast_reactor::IoChoice;
 
 /// The data plane: serves volumes to initiators. Usually started by `holdfast up`.
 ///
-/// Listening sockets may be passed by descriptor (LISTEN_FDS and LISTEN_FDNAMES, names `nvme-0`, `nvme-1`, …), memory pools
+/// Listening sockets may be passed by descriptor (LISTEN_FDS and LISTEN_FDNAMES, names `nvme-0`, `iscsi-0`, …), memory pools
 /// too (names `pool-…`); the memory of new pools is handed to the service manager for safekeeping (FDSTORE).
 #[derive(Debug, Parser)]
 #[command(
     name = "holdfast-target",
     version,
-    after_help = "Example:\n  holdfast-target --state ./state/target --socket ./state/target.sock --nvme 127.0.0.1:4420"
+    after_help = "Example:\n  holdfast-target --state ./state/target --socket ./state/target.sock --nvme 127.0.0.1:4420 --iscsi 127.0.0.1:3260"
 )]
 pub(crate) struct Args {
     /// Folder for what must survive a restart: the applied state, counters, incidents not handed over yet.
@@ -42,6 +42,12 @@ pub(crate) struct Args {
     /// Address that discovery answers, one per portal in their order, instead of the one the host connected to.
     #[arg(long, value_name = "ADDR:PORT")]
     pub nvme_advertise: Vec<SocketAddr>,
+    /// iSCSI portal to listen on, beside those passed by descriptor; may repeat.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub iscsi: Vec<SocketAddr>,
+    /// Address that SendTargets answers, one per portal in their order, instead of the one the host connected to.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub iscsi_advertise: Vec<SocketAddr>,
 }
 
 /// By which interface reactors ask the kernel for I/O.

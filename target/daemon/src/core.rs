@@ -4,9 +4,11 @@ use std::net::TcpStream;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
+use holdfast_block::{AttachRequest, VolumeId};
 use holdfast_reactor::{Io, MailSender};
 
 use crate::guests::{RemoteCommand, RemoteReply};
+use crate::router::RemoteRequest;
 use crate::shard::Shard;
 
 /// Messages that may wait for one core from one sender.
@@ -30,6 +32,26 @@ pub(crate) enum Mail {
     Command(Box<RemoteCommand>),
     /// The end of a command that this core sent to another.
     Reply(Box<RemoteReply>),
+    /// A request for a change of reservations of a volume that lives on this core.
+    Request(Box<RemoteRequest>),
+    /// An order to keep reservations has been carried out, or could not be.
+    Kept {
+        /// Whose.
+        volume: VolumeId,
+        /// Which order.
+        number: u64,
+        /// It is durable.
+        done: bool,
+    },
+    /// A session on another core has given a volume up that lives on this one.
+    Detached {
+        /// Which session.
+        session: u64,
+        /// Which volume.
+        volume: VolumeId,
+    },
+    /// A reset of a volume that lives on this core, as far as reservations care.
+    EndLegacyReservation(Box<AttachRequest>),
 }
 
 /// A core did not answer.

@@ -38,6 +38,21 @@ impl FileError {
     }
 }
 
+/// Replaces the contents of a file by these parts: written beside, flushed, renamed over. Durable when it returns.
+pub(crate) fn replace(path: &Path, parts: &[&[u8]]) -> std::io::Result<()> {
+    let fresh = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    for part in parts {
+        file.write_all(part)?;
+    }
+    file.sync_all()?;
+    fs::rename(&fresh, path)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
 /// One kind of state file.
 #[derive(Debug, Clone)]
 pub(crate) struct StateFile {
@@ -57,20 +72,7 @@ impl StateFile {
         let body = serde_json::to_vec(value)
             .map_err(|error| self.io(std::io::Error::new(ErrorKind::InvalidData, error)))?;
         let head = self.head(&body);
-        let fresh = self.path.with_extension("new");
-        let write = || -> std::io::Result<()> {
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-            file.write_all(head.as_bytes())?;
-            file.write_all(&body)?;
-            file.sync_all()?;
-            fs::rename(&fresh, &self.path)?;
-            match self.path.parent() {
-                Some(folder) => File::open(folder)?.sync_all(),
-                None => Ok(()),
-            }
-        };
-        write().map_err(|error| self.io(error))
+        replace(&self.path, &[head.as_bytes(), &body]).map_err(|error| self.io(error))
     }
 
     /// The contents; `None` if there is no such file yet.

@@ -2,8 +2,10 @@
 //!
 //! A command comes whole, with its payload, and its end goes back with a copy of what was read.
 
+use holdfast_block::reservations::{Effects, Refusal};
 use holdfast_block::{
-    AttachRequest, BlockError, BlockOrigin, BlockPort, Command, Completion, HostId, Origin, TicketId,
+    AttachRequest, AttachmentId, BlockError, BlockOrigin, BlockPort, Command, Completion, HostId, Origin,
+    TicketId,
 };
 use holdfast_nvme::{PDU_COST, command_cost};
 
@@ -23,6 +25,8 @@ pub(crate) struct RemoteCommand {
     pub(crate) damaged: bool,
     /// Bytes that move.
     pub(crate) transfer_len: usize,
+    /// Changes of reservations when it was admitted.
+    pub(crate) changes: u64,
     /// The Write of a fused pair, of which this is the Compare.
     pub(crate) fused: Option<Box<RemoteCommand>>,
 }
@@ -31,6 +35,11 @@ impl RemoteCommand {
     /// Whose it is.
     pub(crate) fn host(&self) -> HostId {
         self.access.session.host
+    }
+
+    /// The core that it comes from, and its ticket there.
+    fn name(&self) -> (usize, u32, u32) {
+        (self.from, self.ticket, self.generation)
     }
 
     /// What it costs here, in bytes moved.
@@ -51,13 +60,16 @@ pub(crate) struct RemoteReply {
     pub(crate) data: Vec<u8>,
     /// Of the blocks of a Copy's source, one each.
     pub(crate) origins: Vec<BlockOrigin>,
+    /// Of a request for a change of reservations.
+    pub(crate) answer: Option<Result<Effects, Refusal>>,
 }
 
-/// What another core's command has read.
+/// What another core's command gives, beside its result.
 #[derive(Default)]
-pub(crate) struct ReadOut {
-    pub(crate) data: Vec<u8>,
-    pub(crate) origins: Vec<BlockOrigin>,
+struct Outcome {
+    data: Vec<u8>,
+    origins: Vec<BlockOrigin>,
+    answer: Option<Result<Effects, Refusal>>,
 }
 
 impl Router {
@@ -66,7 +78,7 @@ impl Router {
         let fused = remote.fused.take();
         let Some(first) = self.start_remote(remote) else {
             if let Some(second) = fused {
-                self.refuse(&second, BlockError::FusedFailed);
+                self.refuse(second.name(), BlockError::FusedFailed);
             }
             return;
         };
@@ -80,7 +92,7 @@ impl Router {
     /// Gets another core's command ready, or answers it.
     fn start_remote(&mut self, remote: RemoteCommand) -> Option<TicketId> {
         let begun = self.begin_here(&remote);
-        let ticket = begun.map_err(|error| self.refuse(&remote, error)).ok()?;
+        let ticket = begun.map_err(|error| self.refuse(remote.name(), error)).ok()?;
         if !remote.origins.is_empty() {
             let block_len = remote.payload.len() / remote.origins.len();
             for (block, origin) in remote.payload.chunks(block_len.max(1)).zip(&remote.origins) {
@@ -96,27 +108,38 @@ impl Router {
     }
 
     fn begin_here(&mut self, remote: &RemoteCommand) -> Result<TicketId, BlockError> {
-        let key = (remote.access.session.id, remote.access.volume);
-        let enforce = remote.access.enforce;
+        let attachment = self.guest_attachment(&remote.access)?;
+        if self.local.was_preempted(attachment, remote.changes) {
+            return Err(BlockError::Preempted);
+        }
+        let origin = Router::guest_origin(remote.from, remote.ticket, remote.generation)?;
+        self.local.begin(&Command { origin, attachment, ..remote.command })
+    }
+
+    /// The attachment that is kept here for a session of another core.
+    pub(crate) fn guest_attachment(&mut self, access: &AttachRequest) -> Result<AttachmentId, BlockError> {
+        let key = (access.session.id, access.volume);
         let attachment = match self.guests.get(&key) {
             Some(attachment) => *attachment,
             None => {
-                let attachment = self.local.attach(remote.access.clone())?;
+                let attachment = self.local.attach(access.clone())?;
                 self.guests.insert(key, attachment);
                 attachment
             }
         };
-        self.local.set_enforce(attachment, enforce);
-        let core = u64::try_from(remote.from).map_err(|_| BlockError::Internal)?;
-        let origin = Origin {
-            connection: REMOTE_ORIGIN | (core << 32) | u64::from(remote.generation),
-            command: remote.ticket,
-        };
-        self.local.begin(&Command { origin, attachment, ..remote.command })
+        self.local.set_enforce(attachment, access.enforce);
+        Ok(attachment)
     }
 
-    fn refuse(&mut self, remote: &RemoteCommand, error: BlockError) {
-        self.reply((remote.from, remote.ticket, remote.generation), Err(error), ReadOut::default());
+    /// The way back to another core's ticket.
+    pub(crate) fn guest_origin(from: usize, ticket: u32, generation: u32) -> Result<Origin, BlockError> {
+        let core = u64::try_from(from).map_err(|_| BlockError::Internal)?;
+        Ok(Origin { connection: REMOTE_ORIGIN | (core << 32) | u64::from(generation), command: ticket })
+    }
+
+    /// Answers another core's ticket that has come to nothing.
+    pub(crate) fn refuse(&mut self, name: (usize, u32, u32), error: BlockError) {
+        self.reply(name, Err(error), Outcome::default());
     }
 
     /// Sends a completion of another core's command home, with what was read.
@@ -124,7 +147,7 @@ impl Router {
         let Origin { connection, command } = completion.origin;
         let core = usize::try_from((connection & !REMOTE_ORIGIN) >> 32).unwrap_or(usize::MAX);
         let generation = u32::try_from(connection & u64::from(u32::MAX)).unwrap_or(0);
-        let mut read = ReadOut::default();
+        let mut read = Outcome::default();
         if completion.result.is_ok() {
             let len = self.local.read_len(completion.ticket);
             read.data.reserve_exact(len);
@@ -135,6 +158,7 @@ impl Router {
             };
             let blocks = (0..).map_while(|index| self.local.copy_out(completion.ticket, index, &mut take));
             blocks.for_each(drop);
+            read.answer = self.local.reservation_answer(completion.ticket).cloned();
         }
         self.local.release(completion.ticket);
         self.reply((core, command, generation), completion.result, read);
@@ -144,9 +168,9 @@ impl Router {
         &mut self,
         (core, ticket, generation): (usize, u32, u32),
         result: Result<(), BlockError>,
-        ReadOut { data, origins }: ReadOut,
+        Outcome { data, origins, answer }: Outcome,
     ) {
-        let reply = Box::new(RemoteReply { ticket, generation, result, data, origins });
+        let reply = Box::new(RemoteReply { ticket, generation, result, data, origins, answer });
         self.outgoing.push((core, Mail::Reply(reply)));
     }
 }

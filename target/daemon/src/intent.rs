@@ -1,14 +1,15 @@
 //! From the contract's words to the block layer's types. Whatever cannot be is refused here, before anything is changed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use holdfast_block::{
-    Enforce, Exports, Grant, HostId, HostRecord, Namespace, PoolId, Subsystem, SubsystemId, View, VolumeId,
-    VolumeInfo,
+    ChapSecrets, Enforce, Exports, Grant, HostId, HostRecord, Namespace, PoolId, Subsystem, SubsystemId,
+    View, VolumeId, VolumeInfo,
 };
 use holdfast_contract::{
-    Backing, DesiredGrant, DesiredPool, DesiredState, DesiredSubsystem, DesiredVolume, EnforceSetting,
-    GuardSetting, ObjectFault, ObjectKind, PiSettings, ViewSetting,
+    Backing, DesiredChap, DesiredGrant, DesiredPool, DesiredState, DesiredSubsystem, DesiredVolume,
+    EnforceSetting, GuardSetting, ObjectFault, ObjectKind, PiSettings, ViewSetting,
 };
 use holdfast_pi::{GuardKind, PiFormat, PiType};
 use uuid::Uuid;
@@ -93,7 +94,7 @@ impl Intent {
             name: host.name.clone(),
             nqn: host.nqn.clone(),
             iqn: host.iqn.clone(),
-            chap: None,
+            chap: host.chap.as_ref().map(read_chap),
             aliases: host.aliases.iter().copied().map(host_id).collect(),
         });
         Ok(Intent {
@@ -213,6 +214,12 @@ fn check_subsystem(
         }
     }
     Ok(())
+}
+
+fn read_chap(chap: &DesiredChap) -> Arc<ChapSecrets> {
+    let mutual = chap.mutual.as_ref();
+    let mutual = mutual.map(|mutual| (mutual.user.clone(), mutual.secret.reveal().to_owned()));
+    Arc::new(ChapSecrets::new(chap.user.clone(), chap.secret.reveal().to_owned(), mutual))
 }
 
 fn read_grant(grant: &DesiredGrant) -> Grant {

@@ -16,6 +16,7 @@ mod lasting;
 mod pools;
 mod privileges;
 mod record;
+mod reservations;
 mod router;
 mod shard;
 mod spool;
@@ -52,10 +53,11 @@ use crate::lasting::Lasting;
 use crate::lasting::disk::DiskOpener;
 use crate::pools::{KeptMemory, map_memory_default};
 use crate::record::Records;
+use crate::reservations::Kept;
 use crate::router::Router;
 use crate::shard::{HalfOpenLimits, Shard, Shared};
 use crate::spool::Spool;
-use crate::target::Target;
+use crate::target::{Portals, Target};
 
 /// What to do where io_uring is refused.
 const REMEDY: &str = "for io_uring, run Linux 6.1 or later with the sysctl kernel.io_uring_disabled at 0, and have the \
@@ -100,9 +102,11 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let signals = Signals::new([SIGTERM, SIGINT])?;
     std::fs::create_dir_all(&args.state).with_context(|| format!("state folder {}", args.state.display()))?;
     let inherited = handover::inherited().context("inherited descriptors")?;
-    let Inherited { listeners, lifeline, memory } = sort_inherited(inherited)?;
-    let listeners = bind_more(listeners, &args.nvme)?;
-    let portals = portals(&listeners, &args.nvme_advertise)?;
+    let Inherited { nvme, iscsi, lifeline, memory } = sort_inherited(inherited)?;
+    let nvme = bind_more(nvme, "--nvme", &args.nvme)?;
+    let iscsi = bind_more(iscsi, "--iscsi", &args.iscsi)?;
+    let portals = portals("--nvme-advertise", &nvme, &args.nvme_advertise)?;
+    let iscsi_portals = self::portals("--iscsi-advertise", &iscsi, &args.iscsi_advertise)?;
 
     let records = Records::new(&args.state);
     let counters = Arc::new(CounterBook::default());
@@ -114,17 +118,24 @@ fn run(args: &Args) -> anyhow::Result<()> {
         portals,
         started_unix_seconds: clock::unix_ms() / 1000,
     };
+    let kept_reservations = Kept::open(&args.state).context("what is kept of reservations")?;
+    let (reservation_keeper, keeper_orders) = reservations::keeper();
     let shared = Shared {
         directory: Arc::new(Directory::restore(config, records.events()?.into_kept())),
+        nvme_portals: u16::try_from(nvme.len()).context("--nvme: too many portals")?,
+        iscsi: Arc::new(holdfast_iscsi::Directory::new(iscsi_portals)),
+        units: Arc::default(),
         hosts: Arc::new(HostBook::new(records.hosts()?, random_host_id)),
         sessions: Arc::new(SessionBook::default()),
         counters,
+        reservations: Arc::default(),
+        keeper: reservation_keeper,
     };
     let spool = Arc::new(Mutex::new(Spool::restore(records.incidents()?)));
     let (fault_sender, fault_receiver) = fault_queue();
-    let names = listeners.iter().map(|listener| Ok(listener.local_addr()?.to_string()));
-    let names = names.collect::<std::io::Result<Vec<_>>>()?;
-    let StartedCores { cores, threads: reactors, interfaces } =
+    let names = Portals { nvme: addresses(&nvme)?, iscsi: addresses(&iscsi)? };
+    let listeners = nvme.into_iter().chain(iscsi).collect();
+    let StartedCores { cores, threads: reactors, interfaces, keepers } =
         start_cores(args, &shared, listeners, &fault_sender)?;
     drop(fault_sender);
     // Whatever needed privileges is done, and every other thread is started by this one.
@@ -136,6 +147,10 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let keeper = Keeper::new(records.clone(), shared.clone(), Arc::clone(&spool), counted);
     let keeper =
         std::thread::Builder::new().name("keeper".to_owned()).spawn(move || keeper.run(&fault_receiver))?;
+
+    std::thread::Builder::new()
+        .name("reservations".to_owned())
+        .spawn(move || keeper_orders.serve(kept_reservations, keepers))?;
 
     let applied = records.applied()?;
     let pages = LargePages::start().context("starting the thread for large pages")?;
@@ -171,6 +186,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     tracing::info!(reason, "stopping");
     let mut target = target.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(target) = &mut target {
+        target.announce_end();
         target.close_all();
     }
     stop_cores(target.map(Target::into_cores).unwrap_or_default(), reactors)?;
@@ -208,42 +224,57 @@ fn confine(interfaces: &[IoKind]) {
 
 /// What was handed over, by kind.
 struct Inherited {
-    listeners: Vec<TcpListener>,
+    nvme: Vec<TcpListener>,
+    iscsi: Vec<TcpListener>,
     /// Ends with the supervisor.
     lifeline: Option<OwnedFd>,
     memory: KeptMemory,
 }
 
 fn sort_inherited(inherited: Vec<(String, OwnedFd)>) -> anyhow::Result<Inherited> {
-    let mut listeners = Vec::new();
+    let (mut nvme, mut iscsi) = (Vec::new(), Vec::new());
     let mut lifeline = None;
     let mut rest = Vec::new();
     for (name, fd) in inherited {
-        if let Some(number) = name.strip_prefix("nvme-") {
-            let number: usize = number.parse().with_context(|| format!("descriptor `{name}`"))?;
-            listeners.push((number, TcpListener::from(fd)));
+        let number = |number: &str| number.parse::<usize>().with_context(|| format!("descriptor `{name}`"));
+        if let Some(end) = name.strip_prefix("nvme-") {
+            nvme.push((number(end)?, TcpListener::from(fd)));
+        } else if let Some(end) = name.strip_prefix("iscsi-") {
+            iscsi.push((number(end)?, TcpListener::from(fd)));
         } else if name == LIFELINE {
             lifeline = Some(fd);
         } else {
             rest.push((name, fd));
         }
     }
-    listeners.sort_by_key(|(number, _)| *number);
-    let listeners = listeners.into_iter().map(|(_, listener)| listener).collect();
-    Ok(Inherited { listeners, lifeline, memory: KeptMemory::from_inherited(rest) })
+    let memory = KeptMemory::from_inherited(rest);
+    Ok(Inherited { nvme: in_order(nvme), iscsi: in_order(iscsi), lifeline, memory })
 }
 
-fn bind_more(mut listeners: Vec<TcpListener>, addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
+fn in_order(mut listeners: Vec<(usize, TcpListener)>) -> Vec<TcpListener> {
+    listeners.sort_by_key(|(number, _)| *number);
+    listeners.into_iter().map(|(_, listener)| listener).collect()
+}
+
+fn bind_more(
+    mut listeners: Vec<TcpListener>,
+    flag: &str,
+    addresses: &[SocketAddr],
+) -> anyhow::Result<Vec<TcpListener>> {
     for address in addresses {
-        let listener = TcpListener::bind(address).with_context(|| format!("--nvme {address}"))?;
+        let listener = TcpListener::bind(address).with_context(|| format!("{flag} {address}"))?;
         listeners.push(listener);
     }
     Ok(listeners)
 }
 
-fn portals(listeners: &[TcpListener], advertised: &[SocketAddr]) -> anyhow::Result<Vec<Portal>> {
+fn addresses(listeners: &[TcpListener]) -> std::io::Result<Vec<String>> {
+    listeners.iter().map(|listener| Ok(listener.local_addr()?.to_string())).collect()
+}
+
+fn portals(flag: &str, listeners: &[TcpListener], advertised: &[SocketAddr]) -> anyhow::Result<Vec<Portal>> {
     if advertised.len() > listeners.len() {
-        bail!("--nvme-advertise: {} addresses for {} portals", advertised.len(), listeners.len());
+        bail!("{flag}: {} addresses for {} portals", advertised.len(), listeners.len());
     }
     let mut advertised = advertised.iter().copied();
     let portal = |listener: &TcpListener| -> std::io::Result<Portal> {
@@ -260,6 +291,8 @@ struct StartedCores {
     threads: Vec<CoreThread>,
     /// By which interfaces they do their I/O.
     interfaces: Vec<IoKind>,
+    /// Where they learn that reservations are kept.
+    keepers: Vec<MailSender<Mail>>,
 }
 
 /// Starts a reactor on each core; each has a mailbox to each other, and one for the admin side.
@@ -271,15 +304,17 @@ fn start_cores(
 ) -> anyhow::Result<StartedCores> {
     let count = args.cores.0.len();
     let mut inboxes = (0..count).map(|_| Inboxes::new()).collect::<std::io::Result<Vec<_>>>()?;
-    let mut handles = Vec::new();
+    let (mut handles, mut keepers) = (Vec::new(), Vec::new());
     let mut peers: Vec<Vec<Option<MailSender<Mail>>>> = (0..count).map(|_| Vec::new()).collect();
     for (to, inbox) in inboxes.iter_mut().enumerate() {
         handles.push(CoreHandle::new(to, inbox.add(MAIL_MAX)));
+        keepers.push(inbox.add(MAIL_MAX));
         for (from, senders) in peers.iter_mut().enumerate() {
             senders.push((from != to).then(|| inbox.add(MAIL_MAX)));
         }
     }
-    let mut started_cores = StartedCores { cores: handles, threads: Vec::new(), interfaces: Vec::new() };
+    let mut started_cores =
+        StartedCores { cores: handles, threads: Vec::new(), interfaces: Vec::new(), keepers };
     for (number, ((core, inboxes), peers)) in args.cores.0.iter().zip(inboxes).zip(peers).enumerate() {
         let listeners = listeners.iter().map(TcpListener::try_clone).collect::<std::io::Result<Vec<_>>>()?;
         let (shared, faults, core, io) = (shared.clone(), faults.clone(), *core, args.io.into());
@@ -326,7 +361,9 @@ fn run_core(
     for listener in listeners {
         reactor.add_listener(listener)?;
     }
-    let service = Service::new(Stores::new(), faults, Arc::clone(&shared.counters), ServiceLimits::default());
+    let mut service =
+        Service::new(Stores::new(), faults, Arc::clone(&shared.counters), ServiceLimits::default());
+    service.share_reservations(Arc::clone(&shared.reservations));
     let router = Router::new(number, service);
     let mut shard = Shard::new(router, shared, peers, config.receive_buffers, HalfOpenLimits::default());
     privileges::drop_capabilities().context("giving up capabilities")?;

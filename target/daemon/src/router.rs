@@ -5,22 +5,28 @@
 //! as mail, and come back as mail, with a copy of what was read: one copy more, and only with several cores.
 
 mod attachments;
+mod reserving;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use holdfast_block::reservations::{
+    Access, Effects, Refusal, Request, ReservationBook, Reservations, Standing,
+};
 use holdfast_block::{
     AttachRequest, AttachmentId, BlockError, BlockOrigin, BlockPort, Command, Completion, Enforce, Layout,
-    Operation, Service, TicketId, TransmitSink, VolumeId, VolumeInfo, WIRE_BLOCK_LEN_MAX,
+    Operation, Origin, Service, TicketId, TransmitSink, VolumeId, VolumeInfo, WIRE_BLOCK_LEN_MAX,
 };
 use holdfast_daemon::device::PoolMap;
 use holdfast_store::Stores;
 
 use crate::core::Mail;
 use crate::faults::FaultSender;
-use crate::guests::{ReadOut, RemoteCommand, RemoteReply};
+use crate::guests::{RemoteCommand, RemoteReply};
 use attachments::Attachments;
+use reserving::Asked;
+pub(crate) use reserving::RemoteRequest;
 
 /// The block service of a core.
 pub(crate) type LocalService = Service<Stores<PoolMap>, FaultSender>;
@@ -53,7 +59,11 @@ pub(crate) struct VolumeHome {
 #[derive(Default)]
 struct RemoteTicket {
     generation: u32,
+    /// What the ticket is for, while it is in use: a command, or a request for a change of reservations.
     command: Option<Command>,
+    asked: Option<Asked>,
+    /// Changes of reservations when it was admitted.
+    changes: u64,
     /// On whose behalf, on which volume: as it was admitted, whatever becomes of its attachment.
     access: Option<AttachRequest>,
     transfer_len: usize,
@@ -64,12 +74,21 @@ struct RemoteTicket {
     orphaned: bool,
 }
 
+impl RemoteTicket {
+    fn is_used(&self) -> bool {
+        self.command.is_some() || self.asked.is_some()
+    }
+}
+
 /// The [`BlockPort`] of a core's connections.
 pub(crate) struct Router {
     core: usize,
     pub(crate) local: LocalService,
     homes: Arc<HashMap<VolumeId, VolumeHome>>,
     attachments: Attachments,
+    reservations: Arc<ReservationBook>,
+    /// Effects of changes elsewhere whose askers here are gone.
+    unheard: VecDeque<(VolumeId, Effects)>,
     tickets: Vec<RemoteTicket>,
     free: Vec<u32>,
     /// Payload bytes of all tickets in use.
@@ -85,6 +104,8 @@ impl Router {
     pub(crate) fn new(core: usize, local: LocalService) -> Self {
         Router {
             core,
+            reservations: Arc::clone(local.reservation_book()),
+            unheard: VecDeque::new(),
             local,
             homes: Arc::default(),
             attachments: Attachments::default(),
@@ -95,6 +116,11 @@ impl Router {
             completions: VecDeque::new(),
             outgoing: Vec::new(),
         }
+    }
+
+    /// The core's number.
+    pub(crate) fn core(&self) -> usize {
+        self.core
     }
 
     /// The core's own pools.
@@ -162,13 +188,18 @@ impl Router {
         ticket.under_way = false;
         ticket.payload = reply.data;
         ticket.origins = reply.origins;
+        if let Some(asked) = &mut ticket.asked {
+            asked.answer = reply.answer;
+        }
         let id = TicketId::from_parts(reply.ticket | REMOTE_INDEX, reply.generation);
         if ticket.orphaned {
+            self.leave_unheard(id);
             self.end_remote(id);
             return;
         }
-        let Some(command) = ticket.command else { return };
-        self.completions.push_back(Completion { origin: command.origin, ticket: id, result: reply.result });
+        let asked = ticket.asked.as_ref().map(|asked| asked.origin);
+        let Some(origin) = asked.or(ticket.command.map(|command| command.origin)) else { return };
+        self.completions.push_back(Completion { origin, ticket: id, result: reply.result });
     }
 
     fn home(&self, volume: VolumeId) -> Option<&VolumeHome> {
@@ -199,6 +230,17 @@ impl Router {
         if self.remote_bytes.saturating_add(transfer_len) > REMOTE_BYTES_MAX {
             return Err(BlockError::Busy);
         }
+        let changes = self.reservations.changes();
+        let (id, ticket) = self.open_remote()?;
+        ticket.command = Some(*command);
+        ticket.changes = changes;
+        ticket.access = Some(request);
+        ticket.transfer_len = transfer_len;
+        self.remote_bytes += transfer_len;
+        Ok(id)
+    }
+
+    fn open_remote(&mut self) -> Result<(TicketId, &mut RemoteTicket), BlockError> {
         let index = match self.free.pop() {
             Some(index) => index,
             None if self.tickets.len() < REMOTE_TICKETS_MAX => {
@@ -209,11 +251,7 @@ impl Router {
         };
         let at = usize::try_from(index).map_err(|_| BlockError::Internal)?;
         let ticket = self.tickets.get_mut(at).ok_or(BlockError::Internal)?;
-        ticket.command = Some(*command);
-        ticket.access = Some(request);
-        ticket.transfer_len = transfer_len;
-        self.remote_bytes += transfer_len;
-        Ok(TicketId::from_parts(index | REMOTE_INDEX, ticket.generation))
+        Ok((TicketId::from_parts(index | REMOTE_INDEX, ticket.generation), ticket))
     }
 
     fn submit_remote(&mut self, id: TicketId) {
@@ -244,7 +282,7 @@ impl Router {
         let ticket = self.remote(id)?;
         let command = ticket.command?;
         let (payload, origins) = (std::mem::take(&mut ticket.payload), std::mem::take(&mut ticket.origins));
-        let (damaged, transfer_len) = (ticket.damaged, ticket.transfer_len);
+        let (damaged, transfer_len, changes) = (ticket.damaged, ticket.transfer_len, ticket.changes);
         ticket.under_way = true;
         let (index, generation) = id.parts();
         let index = index & !REMOTE_INDEX;
@@ -264,14 +302,21 @@ impl Router {
             origins,
             damaged,
             transfer_len,
+            changes,
             fused: None,
         };
         Some((home, remote))
     }
 
     fn finish_gone(&mut self, ticket: u32, generation: u32) {
-        let ReadOut { data, origins } = ReadOut::default();
-        self.finish(RemoteReply { ticket, generation, result: Err(BlockError::Gone), data, origins });
+        self.finish(RemoteReply {
+            ticket,
+            generation,
+            result: Err(BlockError::Gone),
+            data: Vec::new(),
+            origins: Vec::new(),
+            answer: None,
+        });
     }
 
     /// Takes one block into a Copy's target, wherever that lives.
@@ -311,13 +356,13 @@ impl Router {
     fn remote(&mut self, id: TicketId) -> Option<&mut RemoteTicket> {
         let (index, generation) = id.parts();
         let at = usize::try_from(index & !REMOTE_INDEX).ok()?;
-        self.tickets.get_mut(at).filter(|ticket| ticket.generation == generation && ticket.command.is_some())
+        self.tickets.get_mut(at).filter(|ticket| ticket.generation == generation && ticket.is_used())
     }
 
     fn remote_ref(&self, id: TicketId) -> Option<&RemoteTicket> {
         let (index, generation) = id.parts();
         let at = usize::try_from(index & !REMOTE_INDEX).ok()?;
-        self.tickets.get(at).filter(|ticket| ticket.generation == generation && ticket.command.is_some())
+        self.tickets.get(at).filter(|ticket| ticket.generation == generation && ticket.is_used())
     }
 
     fn end_remote(&mut self, id: TicketId) {
@@ -350,7 +395,7 @@ impl BlockPort for Router {
         if !is_remote_attachment(id) {
             return self.local.detach(id);
         }
-        self.attachments.remove(id);
+        self.detach_elsewhere(id);
     }
 
     fn set_enforce(&mut self, id: AttachmentId, enforce: Enforce) {
@@ -367,6 +412,8 @@ impl BlockPort for Router {
             return self.local.begin(command);
         }
         let request = self.attachments.get(command.attachment).cloned().ok_or(BlockError::Gone)?;
+        // The volume's core decides; what it would refuse needs no payload.
+        self.remote_standing(command.attachment).check(Access::of(command.operation))?;
         self.begin_remote(command, request)
     }
 
@@ -425,6 +472,54 @@ impl BlockPort for Router {
         }
     }
 
+    fn block_origin(&self, source: TicketId, index: usize) -> Option<BlockOrigin> {
+        if !is_remote_ticket(source) {
+            return self.local.block_origin(source, index);
+        }
+        self.remote_ref(source)?.origins.get(index).copied()
+    }
+
+    fn begin_reservation(
+        &mut self,
+        origin: Origin,
+        attachment: AttachmentId,
+        request: Request,
+    ) -> Result<TicketId, BlockError> {
+        if !is_remote_attachment(attachment) {
+            return self.local.begin_reservation(origin, attachment, request);
+        }
+        self.ask_elsewhere(origin, attachment, request)
+    }
+
+    fn reservation_answer(&self, id: TicketId) -> Option<&Result<Effects, Refusal>> {
+        if !is_remote_ticket(id) {
+            return self.local.reservation_answer(id);
+        }
+        self.remote_ref(id)?.asked.as_ref()?.answer.as_ref()
+    }
+
+    fn reservation_report(&self, attachment: AttachmentId) -> Option<Arc<Reservations>> {
+        if !is_remote_attachment(attachment) {
+            return self.local.reservation_report(attachment);
+        }
+        Some(self.reservations.of(self.attachments.get(attachment)?.volume))
+    }
+
+    fn standing(&mut self, attachment: AttachmentId) -> Standing {
+        if is_remote_attachment(attachment) {
+            self.remote_standing(attachment)
+        } else {
+            self.local.standing(attachment)
+        }
+    }
+
+    fn end_legacy_reservation(&mut self, attachment: AttachmentId) {
+        if !is_remote_attachment(attachment) {
+            return self.local.end_legacy_reservation(attachment);
+        }
+        self.end_legacy_elsewhere(attachment);
+    }
+
     fn cancel(&mut self, id: TicketId) {
         if !is_remote_ticket(id) {
             // The completion may have been taken over from the service already.
@@ -438,6 +533,7 @@ impl BlockPort for Router {
         if ticket.under_way {
             ticket.orphaned = true;
         } else {
+            self.leave_unheard(id);
             self.end_remote(id);
         }
     }

@@ -42,6 +42,13 @@ struct LiveVolume {
     allocated: Arc<AtomicU64>,
 }
 
+/// Addresses that are listened on.
+#[derive(Debug, Default)]
+pub(crate) struct Portals {
+    pub nvme: Vec<String>,
+    pub iscsi: Vec<String>,
+}
+
 /// What the admin side knows and commands.
 pub(crate) struct Target {
     records: Records,
@@ -57,7 +64,7 @@ pub(crate) struct Target {
     applied: Option<DesiredState>,
     /// What was applied, as it was understood.
     intent: Option<Intent>,
-    portals: Vec<String>,
+    portals: Portals,
     boot_id: String,
     started: Instant,
 }
@@ -107,7 +114,7 @@ impl Target {
         memory: KeptMemory,
         lasting: Lasting<DiskOpener>,
         pages: LargePages,
-        portals: Vec<String>,
+        portals: Portals,
     ) -> Self {
         Target {
             records,
@@ -236,6 +243,7 @@ impl Target {
         self.pages.watch(&open.region);
         let core = self.emptiest_core();
         let id = wanted.id;
+        self.take_up_reservations(core, &found)?;
         let added = self.core(core)?.call(move |shard, io| shard.add_pool(io, id, open))?;
         added.map_err(|error| fault(ObjectKind::Pool, &wanted.name, error.to_string()))?;
         self.pools.insert(id, LivePool { core, lasts: false });
@@ -263,6 +271,8 @@ impl Target {
             tracing::warn!(volume = %wanted.name, "the volume's contents were lost with its pool's memory; it is empty under new identifiers");
             spec.uuid = Uuid::new_v4().into_bytes();
             spec.nguid = Uuid::new_v4().into_bytes();
+            // It is another one.
+            self.shared.keeper.forget(spec.id);
         }
         let (pool, name) = (wanted.pool, wanted.name.clone());
         self.takes_changes(wanted)?;
@@ -350,6 +360,7 @@ impl Target {
         self.let_lasting_go();
         let live: BTreeSet<VolumeId> = self.volumes.keys().chain(intent.volumes.keys()).copied().collect();
         self.shared.counters.retain_volumes(|volume| live.contains(&volume));
+        self.shared.keeper.retain(live);
     }
 
     /// A memory pool that still frees a deleted volume's blocks stays until it is done; so this is tried again with each look.
@@ -376,7 +387,11 @@ impl Target {
 
     fn delete_volume(&mut self, id: VolumeId) {
         let Some(live) = self.volumes.remove(&id) else { return };
-        let deleted = self.on_home(live.pool, move |shard| shard.stores().delete_volume(id));
+        let deleted = self.on_home(live.pool, move |shard| {
+            shard.service().forget_reservations(id);
+            shard.stores().delete_volume(id)
+        });
+        self.shared.keeper.forget(id);
         if let Some(Err(error)) = deleted {
             tracing::error!(volume = %id, %error, "cannot delete the volume");
         }
@@ -397,6 +412,18 @@ impl Target {
             Ok(Err(error)) => tracing::debug!(pool = %id, %error, "the pool stays for now"),
             Err(error) => tracing::error!(pool = %id, %error, "cannot remove the pool"),
         }
+    }
+
+    /// Has a core take up what is kept of the reservations of volumes that come to it: before anybody can reach them there.
+    fn take_up_reservations(&mut self, core: usize, volumes: &[VolumeState]) -> Result<(), CoreGone> {
+        let kept = volumes.iter().map(|state| state.spec.id);
+        let kept: Vec<_> = kept.filter_map(|id| Some((id, self.shared.keeper.load(id)?))).collect();
+        if kept.is_empty() {
+            return Ok(());
+        }
+        self.core(core)?.call(move |shard, _| {
+            kept.into_iter().for_each(|(id, state)| shard.service().set_reservations(id, state));
+        })
     }
 
     fn on_home<R: Send + 'static>(

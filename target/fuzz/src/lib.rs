@@ -1,4 +1,4 @@
-//! Fuzzing the NVMe/TCP front end, over the real block layer and a real memory pool; and iSCSI's negotiation by itself.
+//! Fuzzing both front ends, over the real block layer and a real memory pool; and iSCSI's negotiation by itself.
 //!
 //! Each target reads its input as a script of small steps, plays it against a fresh world, and then demands what holds
 //! whatever a peer did: no panic, every PDU of the target's well formed, every command answered once at most, another host's
@@ -14,6 +14,10 @@
 //! | [`stateful`] | a valid session with PDUs changed, dropped, doubled, swapped and cut |
 //! | [`login`] | iSCSI Login Requests over two connections: stages, keys, CHAP, sessions that take another's place |
 //! | [`text`] | iSCSI Text Requests of discovery and normal sessions |
+//! | [`iscsi::framer`] | bytes and their cuts on an iSCSI session; all cuts have to give the same answers |
+//! | [`iscsi::connection`] | iSCSI requests of any kind, numbers, data and task management, over several sessions |
+//! | [`iscsi::cdb`] | SCSI commands of every kind, with any CDB and any parameter list |
+//! | [`iscsi::stateful`] | a valid iSCSI session with PDUs changed, dropped, doubled, swapped and cut |
 
 #![allow(
     clippy::unwrap_used,
@@ -29,6 +33,7 @@ pub mod connection;
 pub mod framer;
 mod input;
 pub mod io;
+pub mod iscsi;
 mod link;
 pub mod login;
 mod portal;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use holdfast_block::attribution::{FaultReport, FaultSink};
 use holdfast_block::{
-    BlockCount, BlockPort, CounterBook, Enforce, Exports, Grant, HostBook, HostId, HostRecord, Lba, Namespace,
-    PoolId, Portal, Service, ServiceLimits, SessionBook, Store, Subsystem, SubsystemId, View, VolumeId,
-    VolumeInfo,
+    BlockCount, BlockPort, CounterBook, Enforce, Exports, Grant, HostBook, HostId, HostRecord, Lba,
+    Namespace, PoolId, Portal, Service, ServiceLimits, SessionBook, Store, Subsystem, SubsystemId, View,
+    VolumeId, VolumeInfo,
 };
 use holdfast_nvme::{Connection, ConnectionConfig, Context, Directory, DirectoryConfig, Disposition};
 use holdfast_pi::{GuardKind, PiFormat, PiType};

@@ -119,6 +119,15 @@ impl Directory {
         }
     }
 
+    /// Asks all other sessions with the target of this one to end.
+    pub(crate) fn end_target(&self, member: &Arc<Member>) {
+        let concerned = |other: &&Arc<Member>| {
+            other.name.subsystem == member.name.subsystem && !Arc::ptr_eq(other, member)
+        };
+        self.lock().members.iter().filter(concerned).for_each(|other| other.ended.store(true, Release));
+        self.wake();
+    }
+
     /// What holds for a session that a connection wants to join; `Err` as [`Directory::open`] would answer.
     pub(crate) fn find(&self, name: &SessionName, tsih: u16, cid: u16) -> Result<Params, OpenRefused> {
         let inner = self.lock();

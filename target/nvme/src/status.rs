@@ -108,7 +108,7 @@ impl Status {
                 }
             }
             BlockError::InvalidProtection => Status::INVALID_PROTECTION,
-            BlockError::Miscompare => Status::MISCOMPARE,
+            BlockError::Miscompare(_) => Status::MISCOMPARE,
             BlockError::NoRoom => Status::CAPACITY_EXCEEDED,
             BlockError::Busy => Status::COMMAND_INTERRUPTED,
             BlockError::Media(_) | BlockError::Uncorrectable(_) => Status::UNRECOVERED_READ,

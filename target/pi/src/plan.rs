@@ -162,6 +162,8 @@ pub struct InsertTags {
     pub initial_ref: u64,
     /// The storage tag of every block.
     pub storage_tag: u64,
+    /// Every block gets the reference tag of the first: the value that says nothing, also for type 2.
+    pub ref_stays: bool,
 }
 
 impl InsertTags {
@@ -172,7 +174,7 @@ impl InsertTags {
             PiType::Type1 | PiType::Type2 => lba & format.ref_tag_mask(),
             PiType::Type3 => format.ref_tag_mask(),
         };
-        InsertTags { app_tag: 0, initial_ref, storage_tag: 0 }
+        InsertTags { app_tag: 0, initial_ref, storage_tag: 0, ref_stays: false }
     }
 
     /// For an NVMe write with PRACT set: the command's LBAT, ILBRT and LBST.
@@ -181,6 +183,7 @@ impl InsertTags {
             app_tag: pi.app_tag,
             initial_ref: pi.initial_ref & format.ref_tag_mask(),
             storage_tag: pi.storage_tag & format.storage_tag_mask(),
+            ref_stays: false,
         }
     }
 }
@@ -192,6 +195,6 @@ pub const fn make_tuple(format: PiFormat, tags: &InsertTags, index: u32, guard: 
         guard: guard & format.guard_mask(),
         app_tag: tags.app_tag,
         storage_tag: tags.storage_tag & format.storage_tag_mask(),
-        ref_tag: format.ref_tag_at(tags.initial_ref, index),
+        ref_tag: format.ref_tag_at(tags.initial_ref, if tags.ref_stays { 0 } else { index }),
     }
 }

@@ -5,10 +5,13 @@ use holdfast_pi::Tag;
 
 /// Bytes of fixed format sense data. §4.5.3 "Fixed format sense data".
 pub const FIXED_LEN: usize = 18;
-/// Most bytes of descriptor format sense data that are made here: header, information, sense key specific.
-pub const DESCRIPTOR_LEN_MAX: usize = 8 + INFORMATION_DESCRIPTOR_LEN + SPECIFIC_DESCRIPTOR_LEN;
+/// Most bytes of descriptor format sense data that are made here: header, information, command-specific
+/// information, sense key specific.
+pub const DESCRIPTOR_LEN_MAX: usize =
+    8 + INFORMATION_DESCRIPTOR_LEN + COMMAND_DESCRIPTOR_LEN + SPECIFIC_DESCRIPTOR_LEN;
 
 const INFORMATION_DESCRIPTOR_LEN: usize = 12;
+const COMMAND_DESCRIPTOR_LEN: usize = 12;
 const SPECIFIC_DESCRIPTOR_LEN: usize = 8;
 
 /// Response codes: current, not deferred.
@@ -113,6 +116,8 @@ pub struct Sense {
     pub information: Option<u64>,
     /// SENSE KEY SPECIFIC.
     pub specific: Option<Specific>,
+    /// COMMAND-SPECIFIC INFORMATION.
+    pub command_specific: Option<u64>,
 }
 
 impl Sense {
@@ -132,6 +137,8 @@ impl Sense {
     pub const NO_ROOM: Sense = Sense::new(SenseKey::DataProtect, 0x27, 0x07);
     /// LOGICAL UNIT NOT READY, CAUSE NOT REPORTABLE.
     pub const NOT_READY: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x00);
+    /// LOGICAL UNIT NOT READY, INITIALIZING COMMAND REQUIRED: it is stopped.
+    pub const STOPPED: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x02);
     /// PERSISTENT RESERVATION INFORMATION LOST. SPC-4 §5.13.5.3.
     pub const RESERVATIONS_LOST: Sense = Sense::new(SenseKey::DataProtect, 0x44, 0x01);
     /// WRITE ERROR.
@@ -143,7 +150,7 @@ impl Sense {
 
     /// Sense data without information.
     pub const fn new(key: SenseKey, asc: u8, ascq: u8) -> Sense {
-        Sense { key, code: (asc, ascq), information: None, specific: None }
+        Sense { key, code: (asc, ascq), information: None, specific: None, command_specific: None }
     }
 
     /// INVALID FIELD IN CDB: the byte, and the most significant bit of the field.
@@ -163,38 +170,80 @@ impl Sense {
         Sense { information: Some(information), ..self }
     }
 
-    /// Lays the data out at the end of `out`. INFORMATION of the fixed format has 32 bits; what does not fit is left out,
-    /// with VALID zero (§4.5.3).
-    pub fn encode(&self, format: Format, out: &mut Vec<u8>) {
+    /// Lays the data out at the end of `out`. INFORMATION and COMMAND-SPECIFIC INFORMATION of the fixed format have 32 bits;
+    /// what does not fit is left out, with VALID zero (§4.5.3).
+    pub fn encode(&self, format: Format, out: &mut impl Extend<u8>) {
         match format {
             Format::Fixed => self.encode_fixed(out),
             Format::Descriptor => self.encode_descriptor(out),
         }
     }
 
-    fn encode_fixed(&self, out: &mut Vec<u8>) {
+    fn encode_fixed(&self, out: &mut impl Extend<u8>) {
         let information = self.information.and_then(|value| u32::try_from(value).ok());
         let valid = if information.is_some() { VALID } else { 0 };
         out.extend([FIXED_CURRENT | valid, 0, self.key.code()]);
         out.extend(information.unwrap_or(0).to_be_bytes());
         // ADDITIONAL SENSE LENGTH, then COMMAND-SPECIFIC INFORMATION.
-        out.extend([0x0a, 0, 0, 0, 0]);
+        out.extend([0x0a]);
+        let command_specific = self.command_specific.and_then(|value| u32::try_from(value).ok());
+        out.extend(command_specific.unwrap_or(0).to_be_bytes());
         out.extend([self.code.0, self.code.1, 0]);
         out.extend(self.specific.map_or([0; 3], Specific::bytes));
     }
 
-    fn encode_descriptor(&self, out: &mut Vec<u8>) {
+    fn encode_descriptor(&self, out: &mut impl Extend<u8>) {
         let information = if self.information.is_some() { 12 } else { 0 };
+        let command_specific = if self.command_specific.is_some() { 12 } else { 0 };
         let specific = if self.specific.is_some() { 8 } else { 0 };
         out.extend([DESCRIPTOR_CURRENT, self.key.code(), self.code.0, self.code.1, 0, 0, 0]);
-        out.push(information + specific);
+        out.extend([information + command_specific + specific]);
         if let Some(value) = self.information {
             out.extend([0x00, 0x0a, VALID, 0x00]);
+            out.extend(value.to_be_bytes());
+        }
+        if let Some(value) = self.command_specific {
+            out.extend([0x01, 0x0a, 0x00, 0x00]);
             out.extend(value.to_be_bytes());
         }
         if let Some(value) = self.specific {
             let [flags, high, low] = value.bytes();
             out.extend([0x02, 0x06, 0x00, 0x00, flags, high, low, 0x00]);
+        }
+    }
+}
+
+/// Sense data as it goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SenseBytes {
+    bytes: [u8; DESCRIPTOR_LEN_MAX],
+    len: usize,
+}
+
+impl SenseBytes {
+    /// None.
+    pub const EMPTY: SenseBytes = SenseBytes { bytes: [0; DESCRIPTOR_LEN_MAX], len: 0 };
+
+    /// Laid out.
+    pub fn of(sense: &Sense, format: Format) -> SenseBytes {
+        let mut bytes = SenseBytes::EMPTY;
+        sense.encode(format, &mut bytes);
+        bytes
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl Extend<u8> for SenseBytes {
+    fn extend<I: IntoIterator<Item = u8>>(&mut self, bytes: I) {
+        for byte in bytes {
+            if let Some(place) = self.bytes.get_mut(self.len) {
+                *place = byte;
+                self.len += 1;
+            }
         }
     }
 }
@@ -224,17 +273,15 @@ impl Ending {
             BlockError::Preempted => return Ending::Aborted,
             BlockError::OutOfRange => Sense::LBA_OUT_OF_RANGE,
             BlockError::Protection(fault) => {
-                let qualifier = match fault.tag {
-                    Tag::Guard => 0x01,
-                    Tag::App => 0x02,
-                    // SCSI's tuples have no storage tag; its bits are the reference tag's.
-                    Tag::Ref | Tag::Storage => 0x03,
-                };
                 let lba = first.0.saturating_add(u64::from(fault.block_index));
-                Sense::new(SenseKey::AbortedCommand, 0x10, qualifier).with_information(lba)
+                Sense::new(SenseKey::AbortedCommand, 0x10, qualifier(fault.tag)).with_information(lba)
             }
             BlockError::InvalidProtection => Sense::invalid_in_cdb(1, Some(7)),
-            BlockError::Miscompare => Sense::new(SenseKey::Miscompare, 0x1d, 0x00),
+            BlockError::Miscompare(difference) => {
+                let (asc, ascq) = difference.tag.map_or((0x1d, 0x00), |tag| (0x10, qualifier(tag)));
+                let offset = u64::try_from(difference.offset).unwrap_or(u64::MAX);
+                Sense::new(SenseKey::Miscompare, asc, ascq).with_information(offset)
+            }
             BlockError::NoRoom => Sense::NO_ROOM,
             BlockError::Media(lba) | BlockError::Uncorrectable(lba) => {
                 Sense::new(SenseKey::MediumError, 0x11, 0x00).with_information(lba.0)
@@ -248,9 +295,20 @@ impl Ending {
     }
 }
 
+/// Which field of a tuple: the qualifiers of additional sense code 10h.
+fn qualifier(tag: Tag) -> u8 {
+    match tag {
+        Tag::Guard => 0x01,
+        Tag::App => 0x02,
+        // SCSI's tuples have no storage tag; its bits are the reference tag's.
+        Tag::Ref | Tag::Storage => 0x03,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_block::Difference;
     use holdfast_pi::Fault;
 
     fn bytes(sense: Sense, format: Format) -> Vec<u8> {
@@ -280,8 +338,17 @@ mod tests {
     }
 
     #[test]
+    fn command_specific_information_has_a_place_in_both_formats() {
+        let sense = Sense { command_specific: Some(0x102), ..Sense::new(SenseKey::CopyAborted, 0x0d, 1) };
+        assert_eq!(bytes(sense, Format::Fixed)[..14], [0x70, 0, 10, 0, 0, 0, 0, 10, 0, 0, 1, 2, 0x0d, 1]);
+        let descriptor = [0x72, 10, 0x0d, 1, 0, 0, 0, 12, 1, 10, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2];
+        assert_eq!(bytes(sense, Format::Descriptor), descriptor);
+    }
+
+    #[test]
     fn lengths_are_as_promised() {
         let most = Sense::invalid_in_cdb(1, None).with_information(u64::MAX);
+        let most = Sense { command_specific: Some(7), ..most };
         assert_eq!(bytes(most, Format::Descriptor).len(), DESCRIPTOR_LEN_MAX);
         assert_eq!(bytes(most, Format::Fixed).len(), FIXED_LEN);
     }
@@ -292,6 +359,15 @@ mod tests {
             let fault = Fault { block_index: 3, tag, expected: 1, actual: 2 };
             let expected = Sense::new(SenseKey::AbortedCommand, 0x10, qualifier).with_information(103);
             assert_eq!(Ending::of(BlockError::Protection(fault), Lba(100)), Ending::Check(expected));
+        }
+    }
+
+    #[test]
+    fn a_difference_is_told_by_its_offset_and_in_a_tuple_by_its_field() {
+        for (tag, code) in [(None, (0x1d, 0)), (Some(Tag::Guard), (0x10, 1)), (Some(Tag::Ref), (0x10, 3))] {
+            let difference = Difference { block_index: 1, offset: 515, tag };
+            let expected = Sense::new(SenseKey::Miscompare, code.0, code.1).with_information(515);
+            assert_eq!(Ending::of(BlockError::Miscompare(difference), Lba(7)), Ending::Check(expected));
         }
     }
 

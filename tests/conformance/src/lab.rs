@@ -147,7 +147,8 @@ impl Lab {
     /// When it does not start.
     pub fn start(name: &str, start: Start) -> Result<Lab> {
         let Start { programs, environment, backing, patience } = start;
-        let setup = Setup { programs, environment, backing, arguments: &["--ram-pool", POOL] };
+        let setup =
+            Setup { programs, environment, backing, arguments: &["--ram-pool", POOL], ..Setup::default() };
         let appliance = Appliance::start_as(name, setup)?;
         let (rest, address) = (appliance.rest().clone(), appliance.nvme());
         Lab::on(Some(appliance), rest, address, "c".to_owned(), patience.unwrap_or(LIMIT))

@@ -79,6 +79,25 @@ disk_statistics() {
     echo "$total"
 }
 
+# --- iSCSI
+
+# iscsi_starts: the initiator $INITIATOR is ready to log in.
+iscsi_starts() {
+    modprobe -a crc32c_generic iscsi_tcp sd_mod sg ext4
+    mkdir -p /run/lock/iscsi
+    echo "InitiatorName=$INITIATOR" >/etc/iscsi/initiatorname.iscsi
+    iscsid -f >/run/iscsid.log 2>&1 &
+    wait_until grep -q ISCSIADM_ABSTRACT_NAMESPACE /proc/net/unix
+}
+
+# block_of SESSION LUN: the disk of a logical unit in a session of the initiator; nothing while there is none.
+block_of() {
+    local entry
+    for entry in /sys/class/iscsi_session/session"$1"/device/target*/*:"$2"/block/*; do
+        [ ! -e "$entry" ] || echo "/dev/${entry##*/}"
+    done
+}
+
 # --- accounting: what this guest wrote and read, over several connections
 
 # Linux counts Write Zeroes as writes (field 7), a target that deallocates does not. A trace of completed requests

@@ -62,6 +62,8 @@ pub struct Setup<'a> {
     pub environment: &'a [(&'a str, &'a str)],
     /// What its first pool lies in; the one that [`Backing::asked`] names when nothing is said.
     pub backing: Option<Backing>,
+    /// iSCSI portals beyond the one that every appliance has.
+    pub more_iscsi_portals: usize,
 }
 
 /// A running appliance. Dropping it stops it; [`Appliance::stop`] also demands that it stops well.
@@ -70,6 +72,7 @@ pub struct Appliance {
     log: PathBuf,
     rest: Rest,
     nvme_port: u16,
+    iscsi_ports: Vec<u16>,
     home: Arc<Home>,
 }
 
@@ -82,6 +85,7 @@ struct Home {
     pools: TempDir,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    iscsi_portals: usize,
 }
 
 impl Appliance {
@@ -113,6 +117,7 @@ impl Appliance {
             pools: pool_folder()?,
             arguments: setup.arguments.iter().map(|&argument| argument.to_owned()).collect(),
             environment: owned(setup.environment),
+            iscsi_portals: setup.more_iscsi_portals + 1,
         };
         let appliance = Appliance::spawn(Arc::new(home), name)?;
         appliance.settle_pool()?;
@@ -178,6 +183,10 @@ impl Appliance {
     fn spawn(home: Arc<Home>, name: &str) -> Result<Appliance> {
         let log = places::log_file(&format!("{name}.appliance"))?;
         let nvme_port = free_port()?;
+        let iscsi_ports = (0..home.iscsi_portals).map(|_| free_port()).collect::<Result<Vec<u16>>>()?;
+        let iscsi = |flag: &'static str, host: &'static str| {
+            iscsi_ports.iter().flat_map(move |port| [flag.to_owned(), format!("{host}:{port}")])
+        };
         let mut up = Command::new(places::program(home.programs.as_deref(), "holdfast")?)
             .envs(home.environment.iter().map(|(name, value)| (name, value)))
             .arg("up")
@@ -185,7 +194,9 @@ impl Appliance {
             .arg(home.state.path().join("state"))
             .args(["--nvme", &format!("127.0.0.1:{nvme_port}")])
             .args(["--nvme-advertise", &format!("{}:{nvme_port}", Guest::GATEWAY)])
-            .args(["--iscsi", "none", "--api", "127.0.0.1:0"])
+            .args(iscsi("--iscsi", "127.0.0.1"))
+            .args(iscsi("--iscsi-advertise", Guest::GATEWAY))
+            .args(["--api", "127.0.0.1:0"])
             .args(&home.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -194,7 +205,7 @@ impl Appliance {
         let output = up.stdout.take().context("a piped stdout")?;
         let lines = lines_of(output, log.clone());
         // From here on the appliance is stopped whatever happens.
-        let mut appliance = Appliance { up, log, rest: Rest::new(""), nvme_port, home };
+        let mut appliance = Appliance { up, log, rest: Rest::new(""), nvme_port, iscsi_ports, home };
         let api = appliance.wait_ready(&lines)?;
         appliance.rest = Rest::new(&api);
         Ok(appliance)
@@ -208,6 +219,16 @@ impl Appliance {
     /// The NVMe/TCP port, on this machine and as guests see it.
     pub fn nvme_port(&self) -> u16 {
         self.nvme_port
+    }
+
+    /// The first iSCSI port, on this machine and as guests see it.
+    pub fn iscsi_port(&self) -> u16 {
+        self.iscsi_ports.first().copied().expect("every appliance has a portal")
+    }
+
+    /// The iSCSI ports, in the order in which the portals are told.
+    pub fn iscsi_ports(&self) -> &[u16] {
+        &self.iscsi_ports
     }
 
     /// The `--state` folder.
@@ -295,9 +316,12 @@ impl Appliance {
         let words = line.strip_prefix("ready ");
         let words = words.with_context(|| format!("`holdfast up` said `{line}`, not that it is ready"))?;
         let mut pairs = words.split(' ').filter_map(|word| word.split_once('='));
-        let nvme = pairs.clone().find(|(key, _)| *key == "nvme").map(|(_, value)| value);
-        let expected = format!("127.0.0.1:{}", self.nvme_port);
-        ensure!(nvme == Some(expected.as_str()), "asked for nvme={expected}, got `{line}`");
+        for (front_end, ports) in [("nvme", &[self.nvme_port][..]), ("iscsi", &self.iscsi_ports)] {
+            let said = pairs.clone().find(|(key, _)| *key == front_end).map(|(_, value)| value);
+            let expected: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+            let expected = expected.join(",");
+            ensure!(said == Some(expected.as_str()), "asked for {front_end}={expected}, got `{line}`");
+        }
         let api = pairs.find(|(key, _)| *key == "api").map(|(_, value)| value.to_owned());
         api.with_context(|| format!("no api= in `{line}`"))
     }

@@ -6,8 +6,25 @@
 use std::{collections::BTreeMap, fs, process::Command};
 
 use anyhow::{Context, Result, ensure};
+use toml_edit::{DocumentMut, Item};
 
 use crate::places;
+
+/// What `tests/expected/libiscsi.toml` has under `section`: the tests that may be skipped, with reasons.
+///
+/// # Errors
+/// When it cannot be read, or a reason is missing.
+pub fn permitted_skips(section: &str) -> Result<BTreeMap<String, String>> {
+    let path = places::root().join("tests/expected/libiscsi.toml");
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let document: DocumentMut = text.parse().with_context(|| path.display().to_string())?;
+    let table = document.get(section).and_then(Item::as_table).context("no such section")?;
+    let entry = |(test, reason): (&str, &Item)| {
+        let reason = reason.as_str().filter(|reason| !reason.is_empty());
+        Ok((test.to_owned(), reason.with_context(|| format!("no reason for {test}"))?.to_owned()))
+    };
+    table.iter().map(entry).collect()
+}
 
 /// How a test of the suite ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,7 +47,15 @@ impl Findings {
     /// # Errors
     /// When it does not start, or does not come to its end.
     pub fn of(name: &str, urls: &[&str]) -> Result<Findings> {
-        let suite = Command::new("iscsi-test-cu").args(["-d", "-v", "-t", "ALL"]).args(urls).output();
+        Findings::of_tests(name, &["-t", "ALL"], urls)
+    }
+
+    /// As [`Findings::of`], of the tests that these options name.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn of_tests(name: &str, options: &[&str], urls: &[&str]) -> Result<Findings> {
+        let suite = Command::new("iscsi-test-cu").args(["-d", "-v"]).args(options).args(urls).output();
         let output = suite.context("iscsi-test-cu does not start: run tests/e2e/prepare")?;
         let text = String::from_utf8_lossy(&output.stdout);
         let log = places::log_file(&format!("{name}.libiscsi"))?;

@@ -34,6 +34,14 @@ pub struct Share {
     pub uuid: String,
 }
 
+impl Share {
+    /// The subsystem's IQN, which no test chooses itself.
+    #[must_use]
+    pub fn iqn(&self) -> String {
+        format!("iqn.2026-11.io.holdfast:{}", self.name)
+    }
+}
+
 impl Appliance {
     /// A new volume of `size_mib` MiB with protection type 1 and 16-bit guards, in a subsystem of the same name.
     ///

@@ -12,7 +12,7 @@ use crate::tree::{self, SourceFile};
 /// ```text
 /// mutant ◀ pi ◀ block ◀ { scsi ◀ iscsi; store, nvme } ◀ daemon ▶ { reactor, contract }        contract ◀ control-plane
 /// ```
-const MAY_IMPORT: [(&str, &[&str]); 18] = [
+const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("holdfast-mutant", &[]),
     ("holdfast-pi", &["holdfast-mutant"]),
     ("holdfast-block", &["holdfast-mutant", "holdfast-pi"]),
@@ -39,6 +39,8 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("holdfast-control-plane", &["holdfast-contract"]),
     // For the offline check of pools alone.
     ("holdfast-cli", &["holdfast-store"]),
+    // Runs on other machines.
+    ("holdfast-agent", &[]),
     // Speaks the protocol in its own words, so that a mistake of the target's is not mirrored in its tests.
     ("holdfast-testkit", &[]),
     ("holdfast-bare-loop", &["holdfast-testkit"]),
@@ -49,6 +51,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ),
     ("holdfast-e2e", &["holdfast-testkit"]),
     ("holdfast-conformance", &["holdfast-testkit", "holdfast-e2e"]),
+    ("holdfast-wac", &[]),
     ("holdfast-tidy", &[]),
 ];
 
@@ -178,10 +181,20 @@ pub fn loose_lints(files: &[SourceFile]) -> Complaints {
     if !rust.contains(&UNSAFE_FORBIDDEN) {
         complaints.push(format!("Cargo.toml: the workspace's lints lack `{UNSAFE_FORBIDDEN}`"));
     }
+    let manifests: Vec<&str> = files
+        .iter()
+        .filter(|file| file.path.ends_with("/Cargo.toml"))
+        .map(|file| file.path.trim_end_matches("Cargo.toml"))
+        .collect();
     for file in files.iter().filter(|file| file.path.ends_with("/Cargo.toml")) {
         let room = UNSAFE_ROOMS.iter().any(|room| file.is_in(room));
         let folder = file.path.trim_end_matches("Cargo.toml");
-        let around_room = UNSAFE_ROOMS.iter().any(|room| room.starts_with(folder));
+        // A crate within a crate's folder has its rooms for itself.
+        let nearest = |room: &&&str| {
+            let around = manifests.iter().filter(|other| room.starts_with(**other));
+            around.max_by_key(|other| other.len()) == Some(&folder)
+        };
+        let around_room = UNSAFE_ROOMS.iter().any(|room| nearest(&room));
         if !room && !around_room {
             if section(&file.text, "lints") != Some(vec!["workspace = true"]) {
                 complaints.push(format!("{}: does not take the workspace's lints", file.path));

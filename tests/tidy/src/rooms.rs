@@ -6,7 +6,7 @@ use crate::rust_text::{code_only, has_word};
 use crate::tree::SourceFile;
 
 /// Folders whose code may be `unsafe`.
-pub const UNSAFE_ROOMS: [&str; 2] = ["target/pi/src/simd", "target/reactor"];
+pub const UNSAFE_ROOMS: [&str; 3] = ["control-plane/agent/src/ioctl", "target/pi/src/simd", "target/reactor"];
 
 /// The folder that alone talks to io_uring.
 const RING_ROOM: &str = "target/reactor";

@@ -50,6 +50,14 @@ pub(crate) enum ClientError {
     /// A pool on this machine is damaged, or could not be checked.
     #[error(transparent)]
     PoolCheck(#[from] crate::commands::PoolCheckError),
+    /// A file with a secret cannot be read.
+    #[error("cannot read the secret in {}: {source}", file.display())]
+    Secret {
+        /// Which file; `-` is standard input.
+        file: std::path::PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// Our own output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -69,7 +77,7 @@ impl ClientError {
     /// 2 for wrong usage and for a check that could not be done, 1 for everything else.
     pub(crate) fn exit_status(&self) -> u8 {
         match self {
-            Self::Environment(_) => 2,
+            Self::Environment(_) | Self::Secret { .. } => 2,
             Self::PoolCheck(error) => error.exit_status(),
             Self::Unreachable { .. }
             | Self::Refused { .. }

@@ -1,6 +1,7 @@
 //! `holdfast host`.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
@@ -35,8 +36,16 @@ const COUNTER_COLUMNS: [Column; 12] = [
     Column::number("MEDIA", &["media_errors"]),
 ];
 
-const FLAGS: [(&str, &str); 4] =
-    [("/name", "NAME"), ("/nqn", "--nqn"), ("/iqn", "--iqn"), ("/policy/declared", "--policy")];
+const FLAGS: [(&str, &str); 8] = [
+    ("/name", "NAME"),
+    ("/nqn", "--nqn"),
+    ("/iqn", "--iqn"),
+    ("/policy/declared", "--policy"),
+    ("/auth/chap/user", "--chap-user"),
+    ("/auth/chap/secret", "--chap-secret-file"),
+    ("/auth/chap/mutual_user", "--chap-mutual-user"),
+    ("/auth/chap/mutual_secret", "--chap-mutual-secret-file"),
+];
 
 /// What can be done with hosts.
 #[derive(Debug, Subcommand)]
@@ -45,7 +54,8 @@ pub(crate) enum HostCommand {
     #[command(after_help = "\
 Examples:
   holdfast host create web1 --nqn nqn.2014-08.org.nvmexpress:uuid:7f2c3a54-4a0b-4d7e-9f52-1f7f6f0f2b11
-  holdfast host create db1 --nqn nqn.2026-11.com.example:db1 --policy stable-pages")]
+  holdfast host create db1 --nqn nqn.2026-11.com.example:db1 --policy stable-pages
+  holdfast host create vm1 --iqn iqn.1993-08.org.debian:01:ab12cd --chap-user vm1 --chap-secret-file ./vm1.secret")]
     Create(Identity),
     /// List hosts
     #[command(after_help = "\
@@ -71,7 +81,9 @@ Examples:
 Examples:
   holdfast host set web1 --policy bounce
   holdfast host set web1 --nqn nqn.2026-11.com.example:web1
-  holdfast host set web1 --no-iqn")]
+  holdfast host set web1 --no-iqn
+  pass show storage/vm1 | holdfast host set vm1 --chap-user vm1 --chap-secret-file -
+  holdfast host set vm1 --no-chap")]
     Set(Change),
     /// Delete a host; one with sessions or grants is refused
     #[command(after_help = "Example:\n  holdfast host delete web1")]
@@ -92,6 +104,7 @@ Examples:
 
 /// A new host.
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("member").multiple(true))]
 pub(crate) struct Identity {
     /// Name: lower-case letters, digits, `.`, `_`, `-`
     name: String,
@@ -104,6 +117,25 @@ pub(crate) struct Identity {
     /// Integrity policy that it is known to have, such as stable-pages, bounce or none
     #[arg(long)]
     policy: Option<String>,
+    #[command(flatten)]
+    chap: ChapFlags,
+}
+
+/// What a host proves itself with over iSCSI. Secrets come from files, so that no list of processes shows them.
+#[derive(Args, Debug)]
+pub(crate) struct ChapFlags {
+    /// Name that the host gives for CHAP over iSCSI
+    #[arg(long, value_name = "USER", group = "member")]
+    chap_user: Option<String>,
+    /// File with its secret in the first line, 12 to 255 characters; `-`: standard input
+    #[arg(long, value_name = "FILE", group = "member")]
+    chap_secret_file: Option<PathBuf>,
+    /// Name that the target gives when the host asks it to prove itself (mutual CHAP)
+    #[arg(long, value_name = "USER", group = "member")]
+    chap_mutual_user: Option<String>,
+    /// File with the target's secret, another one than the host's
+    #[arg(long, value_name = "FILE", group = "member")]
+    chap_mutual_secret_file: Option<PathBuf>,
 }
 
 /// What changes.
@@ -127,6 +159,13 @@ pub(crate) struct Change {
     /// Integrity policy that it is known to have
     #[arg(long, group = "member")]
     policy: Option<String>,
+    #[command(flatten)]
+    chap: ChapFlags,
+    /// Let it log in over iSCSI without proving itself
+    #[arg(long, group = "member", conflicts_with_all = [
+        "chap_user", "chap_secret_file", "chap_mutual_user", "chap_mutual_secret_file",
+    ])]
+    no_chap: bool,
 }
 
 impl Run for HostCommand {
@@ -140,6 +179,7 @@ impl Run for HostCommand {
                     ("nqn", host.nqn.map(Value::from)),
                     ("iqn", host.iqn.map(Value::from)),
                     ("policy", host.policy.map(declared)),
+                    ("auth", host.chap.auth()?),
                 ]);
                 session.send(&purpose, Method::Post, &path(&["hosts"]), Some(host))
             }
@@ -163,6 +203,31 @@ impl Run for HostCommand {
     }
 }
 
+impl ChapFlags {
+    /// The member `auth`, if any of it is named.
+    fn auth(self) -> Result<Option<Value>, ClientError> {
+        let secret = |file: Option<PathBuf>| file.map(|file| read_secret(&file)).transpose();
+        let chap = body([
+            ("user", self.chap_user.map(Value::from)),
+            ("secret", secret(self.chap_secret_file)?.map(Value::from)),
+            ("mutual_user", self.chap_mutual_user.map(Value::from)),
+            ("mutual_secret", secret(self.chap_mutual_secret_file)?.map(Value::from)),
+        ]);
+        Ok((!chap.is_empty()).then(|| json!({ "chap": chap })))
+    }
+}
+
+/// The first line of a file or of standard input.
+fn read_secret(file: &Path) -> Result<String, ClientError> {
+    let text = if file == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
+    let text = text.map_err(|source| ClientError::Secret { file: file.to_owned(), source })?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
 fn declared(policy: String) -> Value {
     json!({ "declared": policy })
 }
@@ -176,6 +241,7 @@ fn set(session: &mut Session, change: Change) -> Result<(), ClientError> {
         ("nqn", identity(change.nqn, change.no_nqn)),
         ("iqn", identity(change.iqn, change.no_iqn)),
         ("policy", change.policy.map(declared)),
+        ("auth", if change.no_chap { Some(Value::Null) } else { change.chap.auth()? }),
     ]);
     session.send(&purpose, Method::Patch, &path(&["hosts", &change.name]), Some(patch))
 }

@@ -32,7 +32,7 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:4420")]
     nvme: Vec<Portal>,
 
-    /// iSCSI portal (accepted; this version does not serve iSCSI yet)
+    /// iSCSI portal; port 0 picks one; `none` switches iSCSI off; may repeat
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:3260")]
     iscsi: Vec<Portal>,
 
@@ -101,8 +101,9 @@ const EXAMPLES: &str = "\
 Examples:
   holdfast up
   holdfast up --state /var/lib/holdfast --nvme 192.0.2.10:4420 --cores 2-3 --ram-pool 8GiB
-  holdfast up --nvme 127.0.0.1:0 --api 127.0.0.1:0          # free ports, named in the ready line
-  holdfast up --nvme 127.0.0.1:4420 --nvme-advertise 10.0.2.2:4420";
+  holdfast up --nvme 127.0.0.1:0 --iscsi 127.0.0.1:0 --api 127.0.0.1:0   # free ports, named in the ready line
+  holdfast up --nvme 192.0.2.10:4420 --iscsi 192.0.2.10:3260 --iscsi 192.0.2.11:3260
+  holdfast up --nvme 127.0.0.1:4420 --nvme-advertise 10.0.2.2:4420 --iscsi none";
 
 /// What the flags ask for, checked.
 #[derive(Debug)]
@@ -113,6 +114,10 @@ pub(crate) struct Plan {
     pub(crate) nvme: Vec<std::net::SocketAddr>,
     /// What discovery answers, by place.
     pub(crate) nvme_advertise: Vec<std::net::SocketAddr>,
+    /// Where iSCSI listens, in the order given.
+    pub(crate) iscsi: Vec<std::net::SocketAddr>,
+    /// What SendTargets answers, by place.
+    pub(crate) iscsi_advertise: Vec<std::net::SocketAddr>,
     /// Where the API listens.
     pub(crate) api: std::net::SocketAddr,
     /// The reactors' cores.
@@ -138,7 +143,7 @@ impl UpArgs {
             return Err(UpError::NotInThisVersion("--secure"));
         }
         let nvme = portals("--nvme", &self.nvme, &self.nvme_advertise)?;
-        portals("--iscsi", &self.iscsi, &self.iscsi_advertise)?;
+        let iscsi = portals("--iscsi", &self.iscsi, &self.iscsi_advertise)?;
         if !self.api.is_loopback() {
             return Err(UpError::ApiNotLoopback(self.api.0));
         }
@@ -151,6 +156,8 @@ impl UpArgs {
             state: self.state,
             nvme,
             nvme_advertise: self.nvme_advertise.iter().map(|advertised| advertised.0).collect(),
+            iscsi,
+            iscsi_advertise: self.iscsi_advertise.iter().map(|advertised| advertised.0).collect(),
             api: self.api.0,
             cores: cores(self.cores, allowed)?,
             io: self.io,
@@ -232,6 +239,7 @@ mod tests {
         assert_eq!(plan.ram_pool.bytes(), 1 << 30);
         assert_eq!((plan.map_memory, plan.drills), (None, false));
         assert!(plan.nvme_advertise.is_empty());
+        assert_eq!(plan.iscsi, ["127.0.0.1:3260".parse().unwrap()]);
     }
 
     #[test]
@@ -241,7 +249,8 @@ mod tests {
 
     #[test]
     fn none_switches_a_front_end_off_and_stands_alone() {
-        assert!(plan(&["--nvme", "none", "--iscsi", "none"]).unwrap().nvme.is_empty());
+        let off = plan(&["--nvme", "none", "--iscsi", "none"]).unwrap();
+        assert!(off.nvme.is_empty() && off.iscsi.is_empty());
         assert_eq!(refusal(&["--nvme", "none", "--nvme", "127.0.0.1:1"]).0, 2);
         assert_eq!(refusal(&["--iscsi", "127.0.0.1:1", "--iscsi", "none"]).0, 2);
     }

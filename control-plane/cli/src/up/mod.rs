@@ -60,14 +60,26 @@ pub(crate) fn run(args: UpArgs) -> Result<(), UpError> {
     // Until here nothing needs an orderly end, and a signal may simply end us.
     let signals = supervisor::stop_signals()?;
 
-    let nvme =
-        plan.nvme.iter().map(|&address| Listener::bind("--nvme", address)).collect::<Result<Vec<_>, _>>()?;
+    let bind = |flag: &'static str, addresses: &[SocketAddr]| {
+        addresses.iter().map(|&address| Listener::bind(flag, address)).collect::<Result<Vec<_>, _>>()
+    };
+    let portals = Portals { nvme: bind("--nvme", &plan.nvme)?, iscsi: bind("--iscsi", &plan.iscsi)? };
     let api = Listener::bind("--api", plan.api)?;
-    let ready_line = ready_line(api.address(), &nvme.iter().map(Listener::address).collect::<Vec<_>>());
+    let ready_line = ready_line(api.address(), &addresses(&portals.nvme), &addresses(&portals.iscsi));
     // Lives until this function returns, which is after both children have ended.
     let lifeline = Lifeline::new()?;
-    let (target, control) = units(&plan, &programs, &state, &lifeline, (&nvme, &api))?;
+    let (target, control) = units(&plan, &programs, &state, &lifeline, (&portals, &api))?;
     Supervisor { target, control, signals, record, ready_line }.run()
+}
+
+/// Listening sockets of the front ends.
+struct Portals {
+    nvme: Vec<Listener>,
+    iscsi: Vec<Listener>,
+}
+
+fn addresses(listeners: &[Listener]) -> Vec<SocketAddr> {
+    listeners.iter().map(Listener::address).collect()
 }
 
 /// Both units with their listening sockets and the lifeline.
@@ -76,12 +88,14 @@ fn units(
     programs: &Programs,
     state: &StateDir,
     lifeline: &Lifeline,
-    (nvme, api): (&[Listener], &Listener),
+    (portals, api): (&Portals, &Listener),
 ) -> Result<(Unit, Unit), UpError> {
     let now = Instant::now();
     let mut fixed = Vec::new();
-    for (index, listener) in nvme.iter().enumerate() {
-        fixed.push(named(&format!("nvme-{index}"), listener)?);
+    for (protocol, listeners) in [("nvme", &portals.nvme), ("iscsi", &portals.iscsi)] {
+        for (index, listener) in listeners.iter().enumerate() {
+            fixed.push(named(&format!("{protocol}-{index}"), listener)?);
+        }
     }
     fixed.push(lifeline.for_child()?);
     let target = Unit::new(programs.target(plan, state)?, fixed, now)?;
@@ -95,13 +109,14 @@ fn named(name: &str, listener: &Listener) -> Result<(FdName, OwnedFd), UpError> 
     Ok((FdName::parse(name)?, copy))
 }
 
-/// `ready api=http://127.0.0.1:8080 nvme=127.0.0.1:4420`; a front end that is off is left out.
-fn ready_line(api: SocketAddr, nvme: &[SocketAddr]) -> String {
+/// `ready api=http://127.0.0.1:8080 nvme=127.0.0.1:4420 iscsi=127.0.0.1:3260`; a front end that is off is left out.
+fn ready_line(api: SocketAddr, nvme: &[SocketAddr], iscsi: &[SocketAddr]) -> String {
     let mut line = format!("ready api=http://{api}");
-    if !nvme.is_empty() {
-        let portals: Vec<String> = nvme.iter().map(SocketAddr::to_string).collect();
-        line.push_str(" nvme=");
-        line.push_str(&portals.join(","));
+    for (protocol, portals) in [("nvme", nvme), ("iscsi", iscsi)] {
+        if !portals.is_empty() {
+            let portals: Vec<String> = portals.iter().map(SocketAddr::to_string).collect();
+            line.push_str(&format!(" {protocol}={}", portals.join(",")));
+        }
     }
     line
 }
@@ -138,7 +153,10 @@ mod tests {
     fn ready_line_names_real_ports_and_leaves_out_what_is_off() {
         let api = "[::1]:8080".parse().unwrap();
         let portals = ["127.0.0.1:4420".parse().unwrap(), "[::1]:4420".parse().unwrap()];
-        assert_eq!(ready_line(api, &[]), "ready api=http://[::1]:8080");
-        assert_eq!(ready_line(api, &portals), "ready api=http://[::1]:8080 nvme=127.0.0.1:4420,[::1]:4420");
+        let iscsi = ["127.0.0.1:3260".parse().unwrap()];
+        assert_eq!(ready_line(api, &[], &[]), "ready api=http://[::1]:8080");
+        let both = "ready api=http://[::1]:8080 nvme=127.0.0.1:4420,[::1]:4420 iscsi=127.0.0.1:3260";
+        assert_eq!(ready_line(api, &portals, &iscsi), both);
+        assert_eq!(ready_line(api, &[], &iscsi), "ready api=http://[::1]:8080 iscsi=127.0.0.1:3260");
     }
 }

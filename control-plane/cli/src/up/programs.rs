@@ -62,8 +62,12 @@ impl Programs {
         if plan.drills {
             args.push("--enable-drills".into());
         }
-        for address in &plan.nvme_advertise {
-            args.extend(["--nvme-advertise".into(), address.to_string().into()]);
+        for (flag, addresses) in
+            [("--nvme-advertise", &plan.nvme_advertise), ("--iscsi-advertise", &plan.iscsi_advertise)]
+        {
+            for address in addresses {
+                args.extend([flag.into(), address.to_string().into()]);
+            }
         }
         let notify_socket = state.socket("notify-target.sock");
         Ok(Program { name: TARGET, path: self.target.clone(), args, notify_socket })

@@ -36,7 +36,8 @@ impl Installation {
 
     /// `holdfast up` on free ports, with more flags.
     pub(crate) fn up(&self, flags: &[&str]) -> Command {
-        let mut command = self.bare_up(&["--nvme", "127.0.0.1:0", "--api", "127.0.0.1:0"]);
+        let mut command =
+            self.bare_up(&["--nvme", "127.0.0.1:0", "--iscsi", "127.0.0.1:0", "--api", "127.0.0.1:0"]);
         command.args(flags);
         command
     }

@@ -14,7 +14,9 @@
 //! | `report` | what PERSISTENT RESERVE IN and Reservation Report show |
 //! | `kept` | what lasts over a restart, in bytes |
 //! | `desk` | one change after the other: proposed, written down, committed |
+//! | `book` | what all cores see |
 
+mod book;
 mod desk;
 mod hold;
 mod kept;
@@ -25,6 +27,7 @@ mod register;
 mod report;
 mod request;
 
+pub use book::ReservationBook;
 pub(crate) use desk::Desk;
 pub use kept::{KEPT_LEN_MAX, KeptError};
 pub use kinds::{Access, Key, ReservationType, Standing};
@@ -140,6 +143,11 @@ impl Reservations {
         if whose.is_none() || self.legacy.as_ref() == whose {
             self.legacy = None;
         }
+    }
+
+    /// Who holds the volume by RESERVE (6).
+    pub(crate) fn legacy_holder(&self) -> Option<&Nexus> {
+        self.legacy.as_ref()
     }
 
     /// With what key a nexus is registered, if it is.

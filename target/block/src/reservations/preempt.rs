@@ -17,7 +17,7 @@ impl Draft<'_> {
         &mut self,
         key: Option<Key>,
         victim: Option<Key>,
-        kind: ReservationType,
+        kind: Option<ReservationType>,
         abort: bool,
     ) -> Result<(), Refusal> {
         self.check_key(key)?;
@@ -34,6 +34,7 @@ impl Draft<'_> {
         }
         match aim {
             Aim::Reservation(_) => {
+                let kind = kind.ok_or(Refusal::NoType)?;
                 // Who preempts stays registered, even if the key is its own.
                 if let Some(own) = gone.iter().find(|registration| registration.nexus == *self.from) {
                     self.state.set_key(self.from, own.key)?;

@@ -22,8 +22,8 @@ pub enum Request {
     Release { key: Option<Key>, kind: ReservationType },
     /// CLEAR.
     Clear { key: Option<Key> },
-    /// PREEMPT, or with `abort` PREEMPT AND ABORT.
-    Preempt { key: Option<Key>, new: Option<Key>, kind: ReservationType, abort: bool },
+    /// PREEMPT, or with `abort` PREEMPT AND ABORT. The type is looked at if a reservation is taken over; `None`: there is none such.
+    Preempt { key: Option<Key>, new: Option<Key>, kind: Option<ReservationType>, abort: bool },
     /// REGISTER AND MOVE, with UNREG as `leave`.
     Move { key: Option<Key>, new: Option<Key>, lasting: Option<bool>, to: Nexus, leave: bool },
     /// REPLACE LOST RESERVATION.
@@ -55,6 +55,9 @@ pub enum Refusal {
     /// REGISTER AND MOVE without a reservation: ILLEGAL REQUEST, INVALID FIELD IN CDB.
     #[error("there is no reservation to move")]
     NothingToMove,
+    /// PREEMPT of a reservation by one of no type: ILLEGAL REQUEST, INVALID FIELD IN CDB; NVMe: Invalid Field in Command.
+    #[error("there is no such type of reservation")]
+    NoType,
     /// ILLEGAL REQUEST, INVALID RELEASE OF PERSISTENT RESERVATION; NVMe: Invalid Field in Command.
     #[error("this is not the reservation")]
     InvalidRelease,
@@ -64,12 +67,6 @@ pub enum Refusal {
     /// DATA PROTECT, PERSISTENT RESERVATION INFORMATION LOST.
     #[error("reservations were lost")]
     Lost,
-    /// BUSY: another change is not written down yet, or what it aborts is still under way. The same request may pass later.
-    #[error("another change is under way")]
-    UnderWay,
-    /// The volume is not here.
-    #[error("the volume is not there")]
-    Gone,
 }
 
 /// A field of the parameter list.

@@ -2,8 +2,8 @@
 
 use holdfast_block::attribution::Verdict;
 use holdfast_block::{
-    AttachmentId, BlockCount, BlockError, BlockPort, BlockRecord, Command, Enforce, IoRow, Layout, Lba,
-    Operation, Provenance, Store, StoreOp,
+    AttachmentId, BlockCount, BlockError, BlockOrigin, BlockPort, BlockRecord, Command, Enforce, IoRow,
+    Layout, Lba, Operation, Provenance, Store, StoreOp,
 };
 use holdfast_pi::{CheckPlan, InsertTags, PiType, Tag};
 
@@ -14,6 +14,7 @@ on_each_pool!(
     a_copy_of_a_bad_block_names_who_wrote_it,
     a_copy_does_not_launder_what_went_bad_here,
     tuples_made_anew_are_the_copiers,
+    a_source_tells_holes_from_blocks,
     a_destination_that_expects_other_tags_stores_nothing,
 );
 
@@ -125,12 +126,30 @@ fn a_copy_does_not_launder_what_went_bad_here(kind: Kind) {
     assert_eq!(world.faults.0.take()[0].verdict, Verdict::Target);
 }
 
+fn a_source_tells_holes_from_blocks(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 4096);
+    let a = world.attach(1, Enforce::Any);
+    let wire = world.good(11, 1, 0);
+    world.write(a, 11, &wire).unwrap();
+    let command = Command { operation: Operation::CopySource, ..blind(&world, a, 10, 3) };
+    let source = world.service.begin(&command).unwrap();
+    world.service.submit(source);
+    world.service.poll();
+    assert_eq!(world.service.next_completion().unwrap().result, Ok(()));
+    let origins = [0, 1, 2, 3].map(|index| world.service.block_origin(source, index));
+    let hole = Some(BlockOrigin { provenance: Provenance::Hole, writer: None });
+    let block = Some(BlockOrigin { provenance: Provenance::HostGood, writer: Some(host(1)) });
+    assert_eq!(origins, [hole, block, hole, None]);
+    world.service.release(source);
+    assert_eq!(world.service.block_origin(source, 0), None);
+}
+
 fn tuples_made_anew_are_the_copiers(kind: Kind) {
     let mut world = World::new(kind, PiType::Type1, 4096);
     let (a, b) = (world.attach(1, Enforce::Any), world.attach(2, Enforce::Any));
     let wire = world.good(10, 2, 0);
     world.write(a, 10, &wire).unwrap();
-    let tags = InsertTags { app_tag: 0x1234, initial_ref: 40, storage_tag: 0 };
+    let tags = InsertTags { app_tag: 0x1234, initial_ref: 40, storage_tag: 0, ref_stays: false };
     let target = Command { layout: Layout::DataOnly, insert: Some(tags), ..blind(&world, b, 40, 0) };
     let source = Command { layout: Layout::DataOnly, ..world.command(b, Operation::CopySource, 10, 2) };
     assert_eq!(copy(&mut world, &target, &[source]), Ok(()));

@@ -2,8 +2,8 @@
 
 use holdfast_block::attribution::{FaultKind, Verdict};
 use holdfast_block::{
-    BlockCount, BlockError, BlockPort, BlockRecord, Command, Completion, Enforce, IoRow, Layout, Lba,
-    Operation, Provenance, ServiceLimits, Store, StoreOp, TicketId,
+    BlockCount, BlockError, BlockPort, BlockRecord, Command, Completion, Difference, Enforce, HeldTags,
+    IoRow, Layout, Lba, Operation, Provenance, ServiceLimits, Store, StoreOp, TicketId,
 };
 use holdfast_pi::{CheckPlan, GuardKind, InsertTags, PiType, Tag, Tuple, guard_of};
 
@@ -19,6 +19,7 @@ on_each_pool!(
     holes_read_as_zeroes_under_all_ones_tuples_and_escape_checks,
     write_zeroes_with_tuples_stores_checked_zeroes_and_counts_nowhere,
     compare_tells_equal_from_different_and_checks_what_came,
+    compare_holds_the_fields_of_tuples_that_it_is_asked_to,
     ranges_that_end_beyond_the_volume_are_refused_also_near_2_to_the_64,
     a_host_that_must_send_tuples_may_not_leave_them_out,
     a_cancelled_write_leaves_no_trace_and_gives_its_room_back,
@@ -232,7 +233,7 @@ fn holes_read_as_zeroes_under_all_ones_tuples_and_escape_checks(kind: Kind) {
 fn write_zeroes_with_tuples_stores_checked_zeroes_and_counts_nowhere(kind: Kind) {
     let mut world = World::new(kind, PiType::Type1, 4096);
     let a = world.attach(1, Enforce::Any);
-    let tags = InsertTags { app_tag: 0x1234, initial_ref: 20, storage_tag: 0 };
+    let tags = InsertTags { app_tag: 0x1234, initial_ref: 20, storage_tag: 0, ref_stays: false };
     let zeroes = Command {
         layout: Layout::DataOnly,
         insert: Some(tags),
@@ -260,12 +261,47 @@ fn compare_tells_equal_from_different_and_checks_what_came(kind: Kind) {
     };
     assert_eq!(run(&mut world, &wire), Ok(()));
     let other = world.good(0, 4, 9);
-    assert_eq!(run(&mut world, &other), Err(BlockError::Miscompare));
+    let differs =
+        |block_index, offset, tag| Err(BlockError::Miscompare(Difference { block_index, offset, tag }));
+    assert_eq!(run(&mut world, &other), differs(0, 0, None));
+    world.write(a, 2, &other[2 * 520..3 * 520]).unwrap();
+    assert_eq!(run(&mut world, &wire), differs(2, 2 * 520, None));
+    world.write(a, 2, &wire[2 * 520..3 * 520]).unwrap();
     let mut bad = wire.clone();
     bad[520 + 512] ^= 1;
     assert!(matches!(run(&mut world, &bad), Err(BlockError::Protection(fault)) if fault.block_index == 1));
     assert_eq!(world.row(1).read.guard_errors, 1, "Compare counts with the reads");
     assert_eq!(world.faults.0.borrow()[0].data, bad[520..1032]);
+}
+
+fn compare_holds_the_fields_of_tuples_that_it_is_asked_to(kind: Kind) {
+    let mut world = World::new(kind, PiType::Type1, 512);
+    let a = world.attach(1, Enforce::Any);
+    let wire = world.good(0, 4, 0);
+    for (at, tag) in [(512, Tag::Guard), (514, Tag::App), (516, Tag::Ref)] {
+        let mut stored = wire.clone();
+        stored[2 * 520 + at + 1] ^= 1;
+        let unchecked = CheckPlan::none();
+        let write = Command { plan: unchecked, ..world.command(a, Operation::Write, 0, 4) };
+        let (ticket, result) = world.run(&write, &stored);
+        world.service.release(ticket);
+        assert_eq!(result, Ok(()));
+        for held_tag in [Tag::Guard, Tag::App, Tag::Ref] {
+            let held = HeldTags {
+                guard: held_tag == Tag::Guard,
+                app: held_tag == Tag::App,
+                reference: held_tag == Tag::Ref,
+            };
+            let compare = Command { held: Some(held), ..world.command(a, Operation::Compare, 0, 4) };
+            let (ticket, result) = world.run(&compare, &wire);
+            world.service.release(ticket);
+            let offset = 2 * 520 + at;
+            let difference = Difference { block_index: 2, offset, tag: Some(tag) };
+            let differs = Err(BlockError::Miscompare(difference));
+            assert_eq!(result, if tag == held_tag { differs } else { Ok(()) }, "{tag} {held_tag}");
+        }
+    }
+    assert_eq!(world.row(1).read.guard_errors, 0, "what is stored is not checked by itself");
 }
 
 fn ranges_that_end_beyond_the_volume_are_refused_also_near_2_to_the_64(kind: Kind) {

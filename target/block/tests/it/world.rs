@@ -142,6 +142,7 @@ impl World {
             layout: Layout::Interleaved,
             plan: self.checks(lba),
             insert: None,
+            held: None,
             force_unit_access: false,
         }
     }
@@ -162,7 +163,7 @@ impl World {
 
     /// Blocks with good tuples, as on the wire.
     pub(crate) fn good(&self, lba: u64, blocks: u32, seed: u8) -> Vec<u8> {
-        let tags = InsertTags { app_tag: 0x1234, initial_ref: lba, storage_tag: 0 };
+        let tags = InsertTags { app_tag: 0x1234, initial_ref: lba, storage_tag: 0, ref_stays: false };
         let mut wire = Vec::new();
         for index in 0..blocks {
             let data: Vec<u8> =

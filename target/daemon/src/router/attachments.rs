@@ -1,7 +1,8 @@
 //! Admissions to volumes of other cores, named by index and generation: an old name never finds what took its place, or
 //! a command would go to a volume that its host was not admitted to.
 
-use holdfast_block::{AttachRequest, AttachmentId, BlockError};
+use holdfast_block::reservations::Standing;
+use holdfast_block::{AttachRequest, AttachmentId, BlockError, VolumeId};
 
 use super::REMOTE_INDEX;
 
@@ -16,6 +17,8 @@ pub(super) struct Attachments {
 struct Place {
     generation: u32,
     request: Option<AttachRequest>,
+    /// What reservations refused to it when there had been so many changes of them.
+    standing: (u64, Standing),
 }
 
 impl Attachments {
@@ -30,6 +33,8 @@ impl Attachments {
         };
         let place = self.places.get_mut(at(index)).ok_or(BlockError::Internal)?;
         place.request = Some(request);
+        // Looked up with its first command: there has been a change before any that count.
+        place.standing = (u64::MAX, Standing::FREE);
         Ok(AttachmentId::from_parts(index | REMOTE_INDEX, place.generation))
     }
 
@@ -45,15 +50,35 @@ impl Attachments {
         place.request.as_mut()
     }
 
-    pub(super) fn remove(&mut self, id: AttachmentId) {
-        if self.get(id).is_none() {
-            return;
-        }
+    /// What reservations refuse to it, by what was found out before or, after changes, by what `now` says.
+    pub(super) fn standing(
+        &mut self,
+        id: AttachmentId,
+        changes: u64,
+        now: impl FnOnce(&AttachRequest) -> Standing,
+    ) -> Standing {
         let (index, generation) = id.parts();
-        if let Some(place) = self.places.get_mut(at(index)) {
-            *place = Place { generation: generation.wrapping_add(1), request: None };
-            self.free.push(index & !REMOTE_INDEX);
+        let place = self.places.get_mut(at(index)).filter(|place| place.generation == generation);
+        let Some(Place { request: Some(request), standing, .. }) = place else { return Standing::FREE };
+        if standing.0 != changes {
+            *standing = (changes, now(request));
         }
+        standing.1
+    }
+
+    pub(super) fn remove(&mut self, id: AttachmentId) -> Option<AttachRequest> {
+        let (index, generation) = id.parts();
+        let place = self.places.get_mut(at(index)).filter(|place| place.generation == generation)?;
+        let request = place.request.take()?;
+        *place = Place { generation: generation.wrapping_add(1), ..Place::default() };
+        self.free.push(index & !REMOTE_INDEX);
+        Some(request)
+    }
+
+    /// Whether a session is admitted to a volume.
+    pub(super) fn has(&self, session: u64, volume: VolumeId) -> bool {
+        let requests = self.places.iter().filter_map(|place| place.request.as_ref());
+        requests.into_iter().any(|request| request.session.id == session && request.volume == volume)
     }
 }
 

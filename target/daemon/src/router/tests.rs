@@ -5,10 +5,10 @@
 use std::net::SocketAddr;
 
 use holdfast_block::attribution::Verdict;
-use holdfast_block::reservations::{Key, Nexus, Reach, Request, ReservationType};
+use holdfast_block::reservations::{InitiatorPort, Key, Nexus, Reach, ReservationType, TargetPort};
 use holdfast_block::{
-    BlockCount, CounterBook, HostId, Lba, Origin, PoolId, ServiceLimits, Session, SubsystemId, Transport,
-    View,
+    BlockCount, CounterBook, Difference, HostId, Lba, Origin, PoolId, ServiceLimits, Session, SubsystemId,
+    Transport, View,
 };
 use holdfast_pi::{CheckPlan, GuardKind, InsertTags, PiFormat, PiType, guard_of, make_tuple};
 use holdfast_store::VolumeSpec;
@@ -37,6 +37,7 @@ impl World {
         let format = PiFormat::new(PiType::Type1, GuardKind::Crc16, 512, 0).unwrap();
         let (sender, faults) = fault_queue();
         let book = Arc::new(CounterBook::default());
+        let reservations = Arc::new(ReservationBook::default());
         let mut homes = HashMap::new();
         let mut cores = [0, 1].map(|core| {
             let id = PoolId::new(core as u64 + 1).unwrap();
@@ -62,10 +63,10 @@ impl World {
                 nguid,
             };
             homes.insert(volume(core), VolumeHome { core, info, allocated: Arc::default() });
-            Router::new(
-                core,
-                Service::new(stores, sender.clone(), Arc::clone(&book), ServiceLimits::default()),
-            )
+            let mut service =
+                Service::new(stores, sender.clone(), Arc::clone(&book), ServiceLimits::default());
+            service.share_reservations(Arc::clone(&reservations));
+            Router::new(core, service)
         });
         let homes = Arc::new(homes);
         cores.iter_mut().for_each(|core| core.set_homes(Arc::clone(&homes)));
@@ -74,6 +75,17 @@ impl World {
 
     /// A host on a core, admitted to the volume that lives on another, or on the same.
     fn attach(&mut self, host: u64, core: usize, home: usize) -> AttachmentId {
+        self.attach_as(nexus(host), host, core, home)
+    }
+
+    /// The same of an iSCSI session, for the volume of core 1.
+    fn attach_scsi(&mut self, host: u64, core: usize) -> AttachmentId {
+        let target = TargetPort { subsystem: SubsystemId::new(1).unwrap(), relative: 1 };
+        let initiator = InitiatorPort::new(&format!("iqn.2026-11.example:{host}"), [1; 6]).unwrap();
+        self.attach_as(Nexus::Scsi { initiator, target }, host, core, 1)
+    }
+
+    fn attach_as(&mut self, nexus: Nexus, host: u64, core: usize, home: usize) -> AttachmentId {
         let session = Arc::new(Session {
             id: host,
             host: HostId::new(host).unwrap(),
@@ -86,7 +98,7 @@ impl World {
             header_digest: false,
             data_digest: false,
             since: 0,
-            nexus: nexus(host),
+            nexus,
         });
         let request = AttachRequest { session, volume: volume(home), view: View::Pi, enforce: Enforce::Any };
         self.cores[core].attach(request).unwrap()
@@ -103,6 +115,9 @@ impl World {
                     match mail {
                         Mail::Command(command) => self.cores[to].execute(*command),
                         Mail::Reply(reply) => self.cores[to].finish(*reply),
+                        Mail::Request(request) => self.cores[to].take_request(*request),
+                        Mail::Detached { session, volume } => self.cores[to].forget_guest(session, volume),
+                        Mail::EndLegacyReservation(access) => self.cores[to].take_end_of_legacy(&access),
                         _ => panic!("other mail"),
                     }
                 }
@@ -161,7 +176,7 @@ impl World {
     }
 
     fn wire(&self, lba: u64, blocks: u32, seed: u8) -> Vec<u8> {
-        let tags = InsertTags { app_tag: 0, initial_ref: lba, storage_tag: 0 };
+        let tags = InsertTags { app_tag: 0, initial_ref: lba, storage_tag: 0, ref_stays: false };
         let block = |index: u32| {
             let mut wire = vec![seed ^ index.to_le_bytes()[0]; WIRE_BLOCK];
             let guard = guard_of(GuardKind::Crc16, &wire[..512]);
@@ -191,6 +206,7 @@ fn unchecked(attachment: AttachmentId, operation: Operation, lba: u64, blocks: u
         layout: Layout::Interleaved,
         plan: CheckPlan::none(),
         insert: None,
+        held: None,
         force_unit_access: false,
     }
 }
@@ -240,7 +256,8 @@ fn pairs_from_all_cores_exclude_each_other() {
         for (core, compare, write, next) in writes {
             let done = world.completions(core);
             let won = [(compare, Ok(())), (write, Ok(()))];
-            let lost = [(compare, Err(BlockError::Miscompare)), (write, Err(BlockError::FusedFailed))];
+            let difference = BlockError::Miscompare(Difference { block_index: 0, offset: 0, tag: None });
+            let lost = [(compare, Err(difference)), (write, Err(BlockError::FusedFailed))];
             assert!(done == won || done == lost, "{done:?}");
             if done == won {
                 winners.push(next);
@@ -324,24 +341,136 @@ fn an_attachment_that_has_ended_is_not_the_next_one_in_its_place() {
     world.nothing_is_left();
 }
 
+impl World {
+    /// Asks for a change, for a host on a core.
+    fn ask(&mut self, core: usize, from: AttachmentId, request: Request) -> TicketId {
+        self.cores[core].begin_reservation(Origin { connection: 7, command: 9 }, from, request).unwrap()
+    }
+
+    fn change(&mut self, core: usize, from: AttachmentId, request: Request) -> Result<Effects, Refusal> {
+        let ticket = self.ask(core, from, request);
+        assert_eq!(self.completions(core), [(ticket, Ok(()))]);
+        let answer = self.cores[core].reservation_answer(ticket).unwrap().clone();
+        self.cores[core].release(ticket);
+        answer
+    }
+}
+
+fn register(key: u64) -> Request {
+    Request::Register { key: None, new: Key::new(key), lasting: None, reach: Reach::default() }
+}
+
+fn preempt(own: u64, victim: u64, abort: bool) -> Request {
+    let (key, new) = (Key::new(own), Key::new(victim));
+    Request::Preempt { key, new, kind: Some(ReservationType::WriteExclusive), abort }
+}
+
 #[test]
 fn a_reservation_holds_off_hosts_of_every_core() {
+    for holders_core in 0..2 {
+        let mut world = World::new();
+        let wire = world.wire(3, 1, 5);
+        let attached =
+            [(1, holders_core), (2, 0), (3, 1)].map(|(host, core)| (core, world.attach(host, core, 1)));
+        let [(_, holder), (_, far), (_, near)] = attached;
+        assert_eq!(world.change(holders_core, holder, register(9)), Ok(Effects::default()));
+        let reserve = Request::Reserve { key: Key::new(9), kind: ReservationType::WriteExclusive };
+        assert_eq!(world.change(holders_core, holder, reserve.clone()), Ok(Effects::default()));
+        for (core, other) in [(0, far), (1, near)] {
+            assert_eq!(world.change(core, other, reserve.clone()), Err(Refusal::Conflict));
+            let report = world.cores[core].reservation_report(other).unwrap();
+            assert_eq!(report.key_of(&nexus(1)), Key::new(9));
+            assert!(!world.cores[core].standing(other).allows(Access::Write));
+            let begun = world.cores[core].begin(&unchecked(other, Operation::Write, 3, 1));
+            assert_eq!(begun, Err(BlockError::ReservationConflict), "before any payload is asked for");
+        }
+        assert!(world.run(holders_core, &unchecked(holder, Operation::Write, 3, 1), &wire).is_ok());
+        for (core, host) in attached {
+            assert_eq!(world.run(core, &unchecked(host, Operation::Read, 3, 1), &[]), Ok(wire.clone()));
+        }
+        world.nothing_is_left();
+    }
+}
+
+#[test]
+fn the_volumes_core_decides_about_what_was_admitted_elsewhere_before_a_reservation() {
     let mut world = World::new();
     let wire = world.wire(3, 1, 5);
-    let attached = [(1, 0), (2, 0), (3, 1)].map(|(host, core)| (core, world.attach(host, core, 1)));
-    let key = Key::new(9);
-    let register = Request::Register { key: None, new: key, lasting: None, reach: Reach::default() };
-    for request in [register, Request::Reserve { key, kind: ReservationType::WriteExclusive }] {
-        world.cores[1].local().propose_reservation(volume(1), &nexus(1), &request).unwrap();
-        world.cores[1].local().commit_reservation(volume(1)).unwrap();
+    let (far, near) = (world.attach(2, 0, 1), world.attach(1, 1, 1));
+    let write = world.begin(0, &unchecked(far, Operation::Write, 3, 1), &wire);
+    assert!(world.change(1, near, register(9)).is_ok());
+    let reserve = Request::Reserve { key: Key::new(9), kind: ReservationType::ExclusiveAccess };
+    assert!(world.change(1, near, reserve).is_ok());
+    world.cores[0].submit(write);
+    assert_eq!(world.completions(0), [(write, Err(BlockError::ReservationConflict))]);
+    world.cores[0].release(write);
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_preempted_write_that_comes_from_another_core_after_the_abort_is_aborted() {
+    let mut world = World::new();
+    let (old, new) = (world.wire(3, 1, 5), world.wire(3, 1, 6));
+    let (far, near) = (world.attach(2, 0, 1), world.attach(1, 1, 1));
+    assert!(world.change(0, far, register(8)).is_ok());
+    assert!(world.change(1, near, register(9)).is_ok());
+    let late = world.begin(0, &unchecked(far, Operation::Write, 3, 1), &old);
+    let effects = world.change(1, near, preempt(9, 8, true)).unwrap();
+    assert_eq!(effects.aborted, [nexus(2)]);
+    assert!(world.run(1, &unchecked(near, Operation::Write, 3, 1), &new).is_ok());
+    world.cores[0].submit(late);
+    assert_eq!(world.completions(0), [(late, Err(BlockError::Preempted))]);
+    world.cores[0].release(late);
+    assert_eq!(world.run(0, &unchecked(far, Operation::Read, 3, 1), &[]), Ok(new), "later ones pass");
+    world.nothing_is_left();
+}
+
+#[test]
+fn what_a_host_has_changed_before_it_went_away_is_noticed() {
+    let mut world = World::new();
+    let (far, near) = (world.attach(2, 0, 1), world.attach(1, 1, 1));
+    for (taken, preempted, preempting) in [(false, 8, 9), (true, 7, 6)] {
+        assert!(world.change(1, near, register(preempted)).is_ok());
+        assert!(world.change(0, far, register(preempting)).is_ok());
+        let ticket = world.ask(0, far, preempt(preempting, preempted, false));
+        if taken {
+            world.settle();
+        }
+        world.cores[0].cancel(ticket);
+        world.settle();
+        assert_eq!(world.cores[0].next_completion(), None);
+        let (noticed, effects) = world.cores[0].next_unheard().unwrap();
+        assert_eq!((noticed, effects.attentions.len()), (volume(1), 1));
+        let leave = Request::Register {
+            key: Key::new(preempting),
+            new: None,
+            lasting: None,
+            reach: Reach::default(),
+        };
+        assert!(world.change(0, far, leave).is_ok());
     }
-    let [(_, holder), (_, far), (_, near)] = attached;
-    assert!(world.run(0, &unchecked(holder, Operation::Write, 3, 1), &wire).is_ok());
-    let refused = Err(BlockError::ReservationConflict);
-    assert_eq!(world.run(0, &unchecked(far, Operation::Write, 3, 1), &wire), refused);
-    assert_eq!(world.cores[1].begin(&unchecked(near, Operation::Write, 3, 1)).map(drop), refused.map(drop));
-    for (core, host) in attached {
-        assert_eq!(world.run(core, &unchecked(host, Operation::Read, 3, 1), &[]), Ok(wire.clone()));
-    }
+    world.nothing_is_left();
+}
+
+#[test]
+fn the_old_reserve_from_another_core_ends_with_its_session_or_by_a_reset() {
+    let mut world = World::new();
+    let [far, near] = [(2, 0), (1, 1)].map(|(host, core)| world.attach_scsi(host, core));
+    assert!(world.change(0, far, Request::LegacyReserve).is_ok());
+    let read = unchecked(near, Operation::Read, 3, 1);
+    assert_eq!(world.cores[1].begin(&read), Err(BlockError::ReservationConflict));
+    world.cores[1].end_legacy_reservation(near);
+    assert!(world.run(1, &read, &[]).is_ok());
+    assert!(world.change(1, near, Request::LegacyReserve).is_ok());
+    world.cores[0].end_legacy_reservation(far);
+    world.settle();
+    assert!(world.change(0, far, Request::LegacyReserve).is_ok());
+    let again = world.attach_scsi(2, 0);
+    world.cores[0].detach(far);
+    world.settle();
+    assert_eq!(world.cores[1].begin(&read), Err(BlockError::ReservationConflict), "it has another");
+    world.cores[0].detach(again);
+    world.settle();
+    assert!(world.run(1, &read, &[]).is_ok());
     world.nothing_is_left();
 }

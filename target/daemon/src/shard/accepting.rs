@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpStream};
 
-use holdfast_nvme::{Connection, ConnectionConfig, HALF_OPEN_MS};
+use holdfast_nvme::HALF_OPEN_MS;
 use holdfast_reactor::{Io, SocketId};
 
 use super::Shard;
 use super::input::Input;
 use super::links::Link;
+use super::protocol::Connection;
 use crate::core::Mail;
 
 /// Connections that may wait for the first state on one core.
@@ -94,14 +95,7 @@ impl Shard {
         self.generation = (self.generation + 1) & (u32::MAX >> 1);
         let index = u64::try_from(at).unwrap_or(u64::MAX);
         let id = u64::from(self.generation) << 32 | index;
-        let connection = Connection::new(ConnectionConfig {
-            id,
-            peer,
-            local,
-            portal: u16::try_from(listener).unwrap_or(u16::MAX),
-            now_ms: self.clock.now_ms,
-            half_open_ms: self.half_open.limits.time_ms,
-        });
+        let connection = self.connection(id, listener, peer, local);
         let client = self.fair.join(super::serving::ClientKey::Newcomers, super::serving::NEWCOMERS_PRICE);
         if let Some(place) = self.links.get_mut(at) {
             debug_assert!(place.is_none(), "a socket's number is given again after `closed`");
@@ -123,6 +117,36 @@ impl Shard {
         }
         self.note_deadline(at);
         self.count_half_open(io, id);
+    }
+
+    /// A connection of the protocol of its portal.
+    fn connection(&self, id: u64, listener: u32, peer: SocketAddr, local: SocketAddr) -> Connection {
+        let number = u16::try_from(listener).unwrap_or(u16::MAX);
+        let (now_ms, half_open_ms) = (self.clock.now_ms, self.half_open.limits.time_ms);
+        match number.checked_sub(self.shared.nvme_portals) {
+            None => {
+                Connection::Nvme(Box::new(holdfast_nvme::Connection::new(holdfast_nvme::ConnectionConfig {
+                    id,
+                    peer,
+                    local,
+                    portal: number,
+                    now_ms,
+                    half_open_ms,
+                })))
+            }
+            Some(portal) => Connection::Iscsi(Box::new(holdfast_iscsi::Connection::new(
+                holdfast_iscsi::ConnectionConfig { id, peer, local, portal, now_ms, half_open_ms },
+            ))),
+        }
+    }
+
+    /// Asks all hosts to go, where their protocol has words for that.
+    pub(crate) fn announce_end(&mut self, io: &mut Io) {
+        self.for_each_connection(|connection, _| {
+            connection.shut_down();
+            connection.ready_responses() > 0
+        });
+        self.flush(io);
     }
 
     /// Counts a new half-open connection; ends the oldest if there are too many.

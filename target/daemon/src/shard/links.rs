@@ -2,15 +2,14 @@
 
 use std::net::SocketAddr;
 
-use holdfast_nvme::{Connection, Context};
 use holdfast_reactor::{Io, Received, SocketId};
 
 use super::Shard;
 use super::input::Input;
+use super::protocol::{Around, Connection};
 use super::sending::SEND_STALL_MS;
 use super::serving::Served;
 use crate::fair::ClientId;
-use crate::router::Router;
 
 /// A connection and its place in the world.
 pub(super) struct Link {
@@ -60,7 +59,7 @@ impl Shard {
     /// Visits all connections; those for which `visit` says so may have something to send, or are to be closed.
     pub(super) fn for_each_connection(
         &mut self,
-        mut visit: impl FnMut(&mut Connection, &mut Context<'_, Router>) -> bool,
+        mut visit: impl FnMut(&mut Connection, &mut Around<'_>) -> bool,
     ) {
         for at in 0..self.links.len() {
             if self.with_link(at, |link, cx| visit(&mut link.connection, cx)) == Some(true) {
@@ -73,18 +72,15 @@ impl Shard {
     pub(super) fn with_link<R>(
         &mut self,
         at: usize,
-        work: impl FnOnce(&mut Link, &mut Context<'_, Router>) -> R,
+        work: impl FnOnce(&mut Link, &mut Around<'_>) -> R,
     ) -> Option<R> {
         let link = self.links.get_mut(at)?.as_mut()?;
-        let mut cx = Context {
+        let mut cx = Around {
             now_ms: self.clock.now_ms,
             unix_seconds: self.clock.unix_ms / 1000,
             exports: &self.exports,
-            directory: &self.shared.directory,
-            hosts: &self.shared.hosts,
-            sessions: &self.shared.sessions,
-            counters: &self.shared.counters,
-            port: &mut self.router,
+            shared: &self.shared,
+            router: &mut self.router,
         };
         Some(work(link, &mut cx))
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use holdfast_block::HostId;
 use holdfast_nvme::Disposition;
 
-use super::Shard;
+use super::{Generations, Shard};
 use crate::core::Mail;
 
 impl Shard {
@@ -23,19 +23,19 @@ impl Shard {
         }
     }
 
-    /// Tells everybody when a controller has ended, or when queues have something to do for each other.
+    /// Tells everybody when a controller or session has ended, or when connections have something to do for each other.
     pub(super) fn watch_directory(&mut self) {
         self.departed = false;
-        let seen = self.directory_seen;
+        let seen = self.seen;
         // Ends: a queue has something for another only once for each thing that was left for it.
         loop {
-            let generation = self.shared.directory.generation();
-            if generation == self.directory_seen {
+            let generation = self.shared.generations();
+            if generation == self.seen {
                 break;
             }
             self.directory_changed(generation);
         }
-        if seen == self.directory_seen {
+        if seen == self.seen {
             return;
         }
         for core in 0..self.peers.len() {
@@ -43,8 +43,8 @@ impl Shard {
         }
     }
 
-    pub(super) fn directory_changed(&mut self, generation: u64) {
-        self.directory_seen = generation;
+    pub(super) fn directory_changed(&mut self, generation: Generations) {
+        self.seen = generation;
         let open = self.shared.sessions.list();
         let sessions: HashSet<u64> = open.iter().map(|session| session.id).collect();
         let hosts: HashSet<HostId> = open.iter().map(|session| session.host).collect();

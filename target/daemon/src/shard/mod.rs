@@ -7,6 +7,8 @@ mod input;
 mod links;
 mod mail;
 mod pools;
+mod protocol;
+mod reserving;
 mod sending;
 mod serving;
 #[cfg(test)]
@@ -15,15 +17,18 @@ mod tests;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
+use holdfast_block::reservations::ReservationBook;
 use holdfast_block::{CounterBook, Exports, HostBook, PoolId, SessionBook};
 use holdfast_nvme::Directory;
 use holdfast_reactor::{
     CloseReason, FileError, FileId, Io, MailSender, Received, RegionId, SendBatch, Service, SocketId,
 };
+use holdfast_scsi::UnitBook;
 
 use crate::clock::WallClock;
 use crate::core::Mail;
 use crate::fair::Fair;
+use crate::reservations::ReservationKeeper;
 use crate::router::Router;
 use accepting::HalfOpen;
 pub(crate) use accepting::HalfOpenLimits;
@@ -37,12 +42,40 @@ use serving::{ClientKey, NEWCOMERS_PRICE, Served};
 pub(crate) struct Shared {
     /// NVMe controllers.
     pub directory: Arc<Directory>,
+    /// Listeners of NVMe, which come first; those of iSCSI follow.
+    pub nvme_portals: u16,
+    /// iSCSI sessions.
+    pub iscsi: Arc<holdfast_iscsi::Directory>,
+    /// SCSI logical units.
+    pub units: Arc<UnitBook>,
     /// Hosts that nobody registered.
     pub hosts: Arc<HostBook>,
     /// Open sessions.
     pub sessions: Arc<SessionBook>,
     /// All counters.
     pub counters: Arc<CounterBook>,
+    /// Reservations.
+    pub reservations: Arc<ReservationBook>,
+    /// Who writes those down that last.
+    pub keeper: ReservationKeeper,
+}
+
+/// How often what cores share has changed in ways that connections have to follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Generations {
+    nvme: u64,
+    iscsi: u64,
+    units: u64,
+}
+
+impl Shared {
+    fn generations(&self) -> Generations {
+        Generations {
+            nvme: self.directory.generation(),
+            iscsi: self.iscsi.generation(),
+            units: self.units.generation(),
+        }
+    }
 }
 
 /// The service of one core's reactor.
@@ -71,7 +104,7 @@ pub(crate) struct Shard {
     /// Mail that found a mailbox full.
     unsent: Vec<(usize, Mail)>,
     deadline_ms: Option<u64>,
-    directory_seen: u64,
+    seen: Generations,
     /// A connection has gone, and perhaps a controller with it.
     departed: bool,
     /// A state has been applied.
@@ -101,7 +134,7 @@ impl Shard {
         fair.join(ClientKey::Newcomers, NEWCOMERS_PRICE);
         Shard {
             router,
-            directory_seen: shared.directory.generation(),
+            seen: shared.generations(),
             shared,
             exports: Arc::default(),
             links: Vec::new(),
@@ -247,9 +280,13 @@ impl Service for Shard {
         match message {
             Mail::Call(work) => work(self, io),
             Mail::Connection(listener, stream) => self.adopt(io, listener, stream),
-            Mail::DirectoryChanged => self.directory_changed(self.shared.directory.generation()),
+            Mail::DirectoryChanged => self.directory_changed(self.shared.generations()),
             Mail::Command(command) => self.take_guest(command),
             Mail::Reply(reply) => self.router.finish(*reply),
+            Mail::Request(request) => self.router.take_request(*request),
+            Mail::Kept { volume, number, done } => self.router.local().reservation_kept(volume, number, done),
+            Mail::Detached { session, volume } => self.router.forget_guest(session, volume),
+            Mail::EndLegacyReservation(access) => self.router.take_end_of_legacy(&access),
         }
     }
 
@@ -257,6 +294,7 @@ impl Service for Shard {
         self.set_time(io);
         self.serve(io);
         self.deliver_completions();
+        self.serve_reservations();
         self.drive_disks(io);
         self.flush(io);
         self.watch_directory();

@@ -20,6 +20,10 @@ const OPENING_PATIENCE: Duration = Duration::from_secs(3);
 /// Longest wait for a change of a pool's volumes to be durable: far more than a flush takes.
 const SYNC_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long hosts may take to log out once they are asked to: as long as iSCSI's request tells them that they have
+/// (RFC 7143 §11.9.1 "AsyncEvent", Parameter3).
+const LOGOUT_LIMIT: Duration = Duration::from_secs(3);
+
 /// Longest wait for pools to be closed when the target stops.
 const CLOSING_LIMIT: Duration = Duration::from_secs(45);
 
@@ -104,6 +108,7 @@ impl Target {
         self.pages.watch(&open.region);
         let id = pool_id(pool.id);
         let index = self.emptiest_core();
+        self.take_up_reservations(index, &found).map_err(|gone| failed(gone.to_string()))?;
         let core = self.core(index).map_err(|gone| failed(gone.to_string()))?;
         let added = core.call(move |shard, io| shard.add_disk_pool(io, id, open));
         match added {
@@ -192,7 +197,13 @@ impl Target {
             return;
         }
         let pool = pool_id(id);
-        if self.on_home(pool, move |shard| shard.close_disk(pool)).is_none() {
+        let volumes = self.volumes.iter().filter(|(_, volume)| volume.pool == pool);
+        let volumes: Vec<_> = volumes.map(|(id, _)| *id).collect();
+        let closed = self.on_home(pool, move |shard| {
+            volumes.into_iter().for_each(|id| shard.service().forget_reservations(id));
+            shard.close_disk(pool);
+        });
+        if closed.is_none() {
             // It never came onto a core.
             self.lasting.closed(id);
         }
@@ -227,6 +238,19 @@ impl Target {
     pub(super) fn destroy_remains(&mut self, intent: &Intent) {
         for pool in &intent.destroyed {
             self.lasting.destroy(pool);
+        }
+    }
+
+    /// Asks all hosts to go, and gives those that can a moment for it.
+    pub(crate) fn announce_end(&mut self) {
+        for core in &mut self.cores {
+            if let Err(error) = core.call(|shard, io| shard.announce_end(io)) {
+                tracing::error!(%error, "hosts were not asked to log out");
+            }
+        }
+        let until = Instant::now() + LOGOUT_LIMIT;
+        while self.shared.iscsi.sessions() > 0 && Instant::now() < until {
+            std::thread::sleep(LOOK_EVERY);
         }
     }
 

@@ -169,6 +169,11 @@ impl LoginPhase {
         Some(self.begin(cx, answer, true))
     }
 
+    /// Whether a Login Request has come.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.first.is_some()
+    }
+
     /// Another PDU than a Login Request came, with this Initiator Task Tag.
     pub fn other_request(&mut self, itt: u32) -> LoginStep {
         let (isid, tsih, _) = self.first.unwrap_or_default();

@@ -222,6 +222,7 @@ fn command(
         layout: protection.layout,
         plan: protection.plan,
         insert: protection.insert,
+        held: None,
         force_unit_access: fields.force_unit_access || (writes && !queue.controller.write_cache()),
     }
 }
@@ -236,6 +237,7 @@ fn flush(mapped: &Mapped, origin: Origin) -> Command {
         layout: Layout::DataOnly,
         plan: CheckPlan::none(),
         insert: None,
+        held: None,
         force_unit_access: false,
     }
 }

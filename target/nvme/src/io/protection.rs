@@ -187,7 +187,10 @@ mod tests {
     fn a_write_with_pract_inserts_the_commands_tags() {
         let decided = decide(Operation::Write, PiType::Type1, fields(true, 0b111, 99)).unwrap();
         assert_eq!(decided.layout, Layout::DataOnly);
-        assert_eq!(decided.insert, Some(InsertTags { app_tag: 0x1234, initial_ref: 99, storage_tag: 0 }));
+        assert_eq!(
+            decided.insert,
+            Some(InsertTags { app_tag: 0x1234, initial_ref: 99, storage_tag: 0, ref_stays: false })
+        );
     }
 
     #[test]
@@ -239,7 +242,7 @@ mod tests {
     #[test]
     fn a_plain_view_ignores_prinfo() {
         let decided = hidden(Operation::Write, Some(format(PiType::Type3)), &fields(false, 0b111, 1));
-        let all_ones = InsertTags { app_tag: 0, initial_ref: 0xffff_ffff, storage_tag: 0 };
+        let all_ones = InsertTags { app_tag: 0, initial_ref: 0xffff_ffff, storage_tag: 0, ref_stays: false };
         assert_eq!(decided.insert, Some(all_ones));
         let decided = hidden(Operation::Read, Some(format(PiType::Type1)), &fields(false, 0, 1));
         assert!(decided.plan.check_guard && decided.plan.check_ref);

@@ -1,10 +1,12 @@
 //! A block layer for tests: blocks in maps, completions in order, switches for what can go wrong.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
+use holdfast_block::reservations::{Effects, Refusal, Request, Reservations, Standing};
 use holdfast_block::{
-    AttachRequest, AttachmentId, BlockError, BlockPort, Command, Completion, Enforce, Layout, Lba, Operation,
-    TicketId, TransmitSink, VolumeId,
+    AttachRequest, AttachmentId, BlockError, BlockOrigin, BlockPort, Command, Completion, Difference,
+    Enforce, Layout, Lba, Operation, Origin, TicketId, TransmitSink, VolumeId,
 };
 use holdfast_pi::{PiFormat, Tuple, check_tuple, guard_of, make_tuple};
 
@@ -164,7 +166,8 @@ impl MemoryPort {
                 }
                 let compares = ticket.command.operation == Operation::Compare;
                 let differs = compares && self.wire(ticket) != ticket.payload;
-                if differs { Err(BlockError::Miscompare) } else { Ok(()) }
+                let difference = Difference { block_index: 0, offset: 0, tag: None };
+                if differs { Err(BlockError::Miscompare(difference)) } else { Ok(()) }
             }
         }
     }
@@ -230,6 +233,24 @@ impl BlockPort for MemoryPort {
         self.tickets.get_mut(&target.parts().0).unwrap().payload.extend(wire);
     }
 
+    fn begin_reservation(&mut self, _: Origin, _: AttachmentId, _: Request) -> Result<TicketId, BlockError> {
+        panic!("no command of these tests reserves")
+    }
+
+    fn reservation_answer(&self, _: TicketId) -> Option<&Result<Effects, Refusal>> {
+        None
+    }
+
+    fn reservation_report(&self, _: AttachmentId) -> Option<Arc<Reservations>> {
+        None
+    }
+
+    fn standing(&mut self, _: AttachmentId) -> Standing {
+        Standing::FREE
+    }
+
+    fn end_legacy_reservation(&mut self, _: AttachmentId) {}
+
     fn cancel(&mut self, ticket: TicketId) {
         self.completions.retain(|completion| completion.ticket != ticket);
         assert!(self.tickets.remove(&ticket.parts().0).is_some());
@@ -259,6 +280,10 @@ impl BlockPort for MemoryPort {
 
     fn is_crowded(&self, _command: &Command) -> bool {
         false
+    }
+
+    fn block_origin(&self, _source: TicketId, _index: usize) -> Option<BlockOrigin> {
+        None
     }
 
     fn blocks_allocated(&self, volume: VolumeId) -> Option<u64> {

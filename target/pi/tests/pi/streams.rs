@@ -251,7 +251,7 @@ proptest! {
         storage_tag in any::<u64>(),
     ) {
         let (data, _) = stream(format, 4);
-        let mut inserter = Inserter::new(format, InsertTags { app_tag, initial_ref, storage_tag });
+        let mut inserter = Inserter::new(format, InsertTags { app_tag, initial_ref, storage_tag, ref_stays: false });
         let mut wire = Vec::new();
         for piece in cut(&data, &cuts) {
             inserter.feed(piece, |piece| wire.extend_from_slice(piece.bytes));

@@ -30,6 +30,10 @@ pub enum Name {
     SynchronizeCache,
     /// GET LBA STATUS.
     GetLbaStatus,
+    /// SANITIZE.
+    Sanitize,
+    /// READ DEFECT DATA (10), (12).
+    ReadDefectData,
     /// READ CAPACITY (10).
     ReadCapacity10,
     /// READ CAPACITY (16).
@@ -120,6 +124,8 @@ const fn thirty_two(flags: u8) -> [u8; 32] {
 /// 32-bit allocation or parameter list length at 10.
 const LENGTH_AT_10: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, NACA];
 const RECEIVE_COPY: [u8; 16] = [0, 0, 255, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, NACA];
+/// IMMED, ZNR and AUSE, and what has to be zero.
+const SANITIZE: [u8; 10] = [0, 0xe0, 255, 255, 255, 255, 255, 255, 255, NACA];
 const RESERVE_IN: [u8; 10] = [0, 0, 0, 0, 0, 0, 0, 255, 255, NACA];
 const RESERVE_OUT: [u8; 10] = [0, 0, 255, 0, 0, 255, 255, 255, 255, NACA];
 
@@ -152,8 +158,11 @@ pub const ROWS: &[Row] = &[
     row(0x2f, Name::Verify, &ten(BYTCHK)),
     row(0x34, Name::PreFetch, &ten(IMMED)),
     row(0x35, Name::SynchronizeCache, &ten(IMMED)),
+    row(0x37, Name::ReadDefectData, &[0, 0, 0x1f, 0, 0, 0, 0, 255, 255, NACA]),
     row(0x41, Name::WriteSame, &ten(SAME)),
     row(0x42, Name::Unmap, &[0, 0x01, 0, 0, 0, 0, 0, 255, 255, NACA]),
+    action(0x48, 0x02, Name::Sanitize, &SANITIZE),
+    action(0x48, 0x1f, Name::Sanitize, &SANITIZE),
     row(0x4d, Name::LogSense, &[0, 0x01, 255, 255, 0, 255, 255, 255, 255, NACA]),
     row(0x55, Name::ModeSelect, &[0, 0x11, 0, 0, 0, 0, 0, 255, 255, NACA]),
     row(0x5a, Name::ModeSense, &[0, 0x18, 255, 255, 0, 0, 0, 255, 255, NACA]),
@@ -169,6 +178,7 @@ pub const ROWS: &[Row] = &[
     action(0x5f, 5, Name::PersistentReserveOut, &RESERVE_OUT),
     action(0x5f, 6, Name::PersistentReserveOut, &RESERVE_OUT),
     action(0x5f, 7, Name::PersistentReserveOut, &RESERVE_OUT),
+    action(0x5f, 8, Name::PersistentReserveOut, &RESERVE_OUT),
     action(VARIABLE, 0x09, Name::Read, &thirty_two(TRANSFER)),
     action(VARIABLE, 0x0a, Name::Verify, &thirty_two(BYTCHK)),
     action(VARIABLE, 0x0b, Name::Write, &thirty_two(TRANSFER)),
@@ -199,4 +209,5 @@ pub const ROWS: &[Row] = &[
     row(0xaa, Name::Write, &twelve(TRANSFER)),
     row(0xae, Name::WriteAndVerify, &twelve(BYTCHK)),
     row(0xaf, Name::Verify, &twelve(BYTCHK)),
+    row(0xb7, Name::ReadDefectData, &[0, 0x1f, 0, 0, 0, 0, 255, 255, 255, 255, 0, NACA]),
 ];

@@ -3,8 +3,8 @@
 use super::*;
 use proptest::prelude::*;
 
-fn plain(lba: u64, count: u32, protect: u8) -> Protected {
-    Protected { blocks: Blocks { lba: Lba(lba), count }, protect, tags: None }
+fn plain(count_at: u16, lba: u64, count: u32, protect: u8) -> Protected {
+    Protected { blocks: Blocks { lba: Lba(lba), count, count_at }, protect, tags: None }
 }
 
 /// A CDB of a row that is decoded without error, its other fields zero.
@@ -63,16 +63,17 @@ fn no_command_is_there_twice_and_none_both_with_and_without_service_actions() {
 #[test]
 fn reads_of_every_length_name_their_blocks() {
     let six = [0x08, 0xff, 2, 3, 0, 0];
-    let expected = Cdb::Read { range: plain(0x1f_0203, 256, 0), dpo: false, fua: false };
+    let expected = Cdb::Read { range: plain(4, 0x1f_0203, 256, 0), dpo: false, fua: false };
     assert_eq!(Cdb::decode(&six), Ok(expected));
     let ten = [0x28, 0xb8, 1, 2, 3, 4, 0xff, 5, 6, 0];
-    let expected = Cdb::Read { range: plain(0x0102_0304, 0x0506, 5), dpo: true, fua: true };
+    let expected = Cdb::Read { range: plain(7, 0x0102_0304, 0x0506, 5), dpo: true, fua: true };
     assert_eq!(Cdb::decode(&ten), Ok(expected));
     let twelve = [0xa8, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0];
-    let expected = Cdb::Read { range: plain(0x0102_0304, 0x0506_0708, 0), dpo: false, fua: false };
+    let expected = Cdb::Read { range: plain(6, 0x0102_0304, 0x0506_0708, 0), dpo: false, fua: false };
     assert_eq!(Cdb::decode(&twelve), Ok(expected));
     let sixteen = [0x88, 0x08, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0];
-    let expected = Cdb::Read { range: plain(0x0102_0304_0506_0708, 0x090a_0b0c, 0), dpo: false, fua: true };
+    let expected =
+        Cdb::Read { range: plain(10, 0x0102_0304_0506_0708, 0x090a_0b0c, 0), dpo: false, fua: true };
     assert_eq!(Cdb::decode(&sixteen), Ok(expected));
 }
 
@@ -87,7 +88,7 @@ fn a_cdb_of_32_bytes_brings_tags() {
     cdb[20..28].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
     cdb[31] = 9;
     let tags = ExpectedTags { initial_ref: 0x0102_0304, app_tag: 0x0506, app_mask: 0x0708 };
-    let range = Protected { tags: Some(tags), ..plain(7, 9, 1) };
+    let range = Protected { tags: Some(tags), ..plain(28, 7, 9, 1) };
     assert_eq!(Cdb::decode(&cdb), Ok(Cdb::Write { range, dpo: false, fua: true }));
     assert_eq!(Cdb::decode(&cdb[..16]), Err(Sense::invalid_in_cdb(7, None)));
     cdb[7] = 0x17;
@@ -125,7 +126,7 @@ fn commands_without_blocks_carry_their_fields() {
     let out = Cdb::decode(&[0x5f, 0x04, 0x15, 0, 0, 0, 0, 0, 24, 0]);
     assert_eq!(out, Ok(Cdb::PersistentReserveOut { action: 4, scope: 1, kind: 5, list_len: 24 }));
     let same = Cdb::decode(&[0x93, 0x19, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0]);
-    let expected = Cdb::WriteSame { range: plain(1, 2, 0), unmap: true, anchor: true, no_data: true };
+    let expected = Cdb::WriteSame { range: plain(10, 1, 2, 0), unmap: true, anchor: true, no_data: true };
     assert_eq!(same, Ok(expected));
 }
 

@@ -21,13 +21,17 @@ Examples:
     holdfast-bench run --target 127.0.0.1:4420 --subsystem nqn.2026-11.io.holdfast:s1 \\
         --host-nqn nqn.2026-11.io.example:bench --queues 4 --mix 70/30 --pi end-to-end --verify
 
+  The same over two iSCSI sessions, on LUN 0:
+    holdfast-bench run --transport iscsi --target 127.0.0.1:3260 --subsystem iqn.2026-11.io.holdfast:s1 \\
+        --initiator iqn.2026-11.io.example:bench --queues 2 --mix 70/30 --pi end-to-end --verify
+
   What 64 idle hosts cost the target (processor time and memory of process 4711):
     holdfast-bench idle --target 127.0.0.1:4420 --subsystem nqn.2026-11.io.holdfast:s1 \\
         --hosts 64 --seconds 30 --target-pid 4711
 
 The exit status is 0 when every command succeeded, 1 when one did not, 2 for wrong usage.";
 
-/// Load generator for NVMe/TCP targets that speaks protection information.
+/// Load generator for NVMe/TCP and iSCSI targets that speaks protection information.
 #[derive(Debug, Parser)]
 #[command(name = "holdfast-bench", version, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -49,22 +53,31 @@ pub(crate) enum Task {
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RunArguments {
-    /// The target's NVMe/TCP portal
+    /// What the target's portal speaks
+    #[arg(long, value_enum, default_value_t = Transport::Nvme)]
+    pub(crate) transport: Transport,
+    /// The target's portal
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) target: SocketAddr,
-    /// The subsystem's NQN
-    #[arg(long, value_name = "NQN")]
+    /// The subsystem's NQN, or IQN for iSCSI
+    #[arg(long, value_name = "NAME")]
     pub(crate) subsystem: String,
     /// The NQN that this host calls itself
     #[arg(long, value_name = "NQN", default_value = "nqn.2026-11.io.holdfast:bench")]
     pub(crate) host_nqn: String,
+    /// The IQN that this initiator calls itself
+    #[arg(long, value_name = "IQN", default_value = "iqn.2026-11.io.holdfast:bench")]
+    pub(crate) initiator: String,
     /// The namespace
     #[arg(long, default_value_t = 1)]
     pub(crate) nsid: u32,
+    /// The logical unit
+    #[arg(long, default_value_t = 0)]
+    pub(crate) lun: u16,
     /// Commands in flight on each connection
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=DEPTH_MAX))]
     pub(crate) depth: u16,
-    /// I/O queues, each a connection of its own
+    /// I/O queues or iSCSI sessions, each a connection of its own
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) queues: u16,
     /// Threads that share the queues
@@ -79,7 +92,7 @@ pub(crate) struct RunArguments {
     /// read, write, or percentages such as 70/30 (reads first)
     #[arg(long, value_name = "MIX", default_value = "read")]
     pub(crate) mix: Mix,
-    /// Protection information: off; pract: the target inserts and strips; end-to-end: it travels
+    /// Protection information: off; pract: the target inserts and strips (NVMe); end-to-end: it travels
     #[arg(long, value_enum, default_value_t = PiMode::Off)]
     pub(crate) pi: PiMode,
     /// Use header digests
@@ -147,6 +160,15 @@ pub(crate) struct IdleArguments {
     /// How to report
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
+}
+
+/// What a portal speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    /// NVMe/TCP.
+    Nvme,
+    /// iSCSI.
+    Iscsi,
 }
 
 /// Which blocks are used.

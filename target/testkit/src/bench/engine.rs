@@ -8,12 +8,11 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
-use holdfast_testkit::wire::Status;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::fd::OwnedFd;
 
-use crate::lane::{Finished, Lane};
+use crate::lane::{Failure, Finished, Lanes};
 use crate::process;
 use crate::workload::{Feed, Op, Plan};
 
@@ -26,8 +25,8 @@ const NO_TIME: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 const STALL_NS: u64 = 30_000_000_000;
 /// Events taken from epoll at once.
 const EVENTS_MAX: usize = 64;
-/// Different statuses that are told apart.
-const STATUSES_MAX: usize = 32;
+/// Different failures that are told apart.
+const FAILURES_MAX: usize = 32;
 /// The longest latency that is told apart: more than the stall limit.
 const LATENCY_MAX_NS: u64 = 60_000_000_000;
 
@@ -45,7 +44,7 @@ pub(crate) enum Message {
     Filled,
     /// All done. The connections are handed back, so that a target's thread for one of them does not end, and
     /// take its processor time with it, before the target has been sampled.
-    Ended { outcome: Result<Box<Recorder>>, lanes: Vec<(u64, Lane)> },
+    Ended { outcome: Result<Box<Recorder>>, lanes: Lanes },
 }
 
 /// What happened, on one thread.
@@ -60,8 +59,8 @@ pub(crate) struct Recorder {
     /// Latencies in nanoseconds, within the window, of successful commands.
     pub(crate) reads: Histogram<u64>,
     pub(crate) writes: Histogram<u64>,
-    /// Statuses other than success, and how often, over the whole run.
-    pub(crate) failures: Vec<(Status, u64)>,
+    /// How commands failed, and how often, over the whole run.
+    pub(crate) failures: Vec<(Failure, u64)>,
     /// Blocks that --verify found wrong, and the first of them.
     pub(crate) bad_blocks: u64,
     pub(crate) first_bad_block: Option<u64>,
@@ -80,7 +79,7 @@ impl Recorder {
             cpu_to_ns: None,
             reads: histogram()?,
             writes: histogram()?,
-            failures: Vec::with_capacity(STATUSES_MAX),
+            failures: Vec::with_capacity(FAILURES_MAX),
             bad_blocks: 0,
             first_bad_block: None,
         })
@@ -113,8 +112,8 @@ impl Recorder {
             self.bad_blocks = self.bad_blocks.saturating_add(1);
             self.first_bad_block.get_or_insert(lba);
         }
-        if !done.status.is_success() {
-            self.count_failure(done.status, 1);
+        if let Some(failure) = done.failure {
+            self.count_failure(failure, 1);
             return;
         }
         let window = self.window.measure_from_ns..self.window.measure_to_ns;
@@ -137,21 +136,21 @@ impl Recorder {
     pub(crate) fn merge(&mut self, other: &Self) -> Result<()> {
         self.reads.add(&other.reads)?;
         self.writes.add(&other.writes)?;
-        for (status, count) in &other.failures {
-            self.count_failure(*status, *count);
+        for (failure, count) in &other.failures {
+            self.count_failure(*failure, *count);
         }
         self.bad_blocks = self.bad_blocks.saturating_add(other.bad_blocks);
         self.first_bad_block = self.first_bad_block.or(other.first_bad_block);
         Ok(())
     }
 
-    /// Statuses beyond [`STATUSES_MAX`] different ones are counted under the last.
-    fn count_failure(&mut self, status: Status, count: u64) {
-        let full = self.failures.len() >= STATUSES_MAX;
-        let known = self.failures.iter().position(|(known, _)| *known == status);
-        match known.or(full.then_some(STATUSES_MAX - 1)).and_then(|at| self.failures.get_mut(at)) {
+    /// Failures beyond [`FAILURES_MAX`] different ones are counted under the last.
+    fn count_failure(&mut self, failure: Failure, count: u64) {
+        let full = self.failures.len() >= FAILURES_MAX;
+        let known = self.failures.iter().position(|(known, _)| *known == failure);
+        match known.or(full.then_some(FAILURES_MAX - 1)).and_then(|at| self.failures.get_mut(at)) {
             Some((_, sum)) => *sum = sum.saturating_add(count),
-            None => self.failures.push((status, count)),
+            None => self.failures.push((failure, count)),
         }
     }
 }
@@ -159,7 +158,7 @@ impl Recorder {
 /// A thread's work: fills if asked, waits for the window, runs the load. `lanes` come with their number among
 /// all `lane_count`.
 pub(crate) fn work(
-    mut lanes: Vec<(u64, Lane)>,
+    mut lanes: Lanes,
     lane_count: u64,
     plan: &Plan,
     fill: bool,
@@ -203,7 +202,7 @@ struct Engine {
 }
 
 impl Engine {
-    fn new(lanes: &[(u64, Lane)]) -> Result<Self> {
+    fn new(lanes: &Lanes) -> Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("making an epoll instance")?;
         for (position, (_, lane)) in lanes.iter().enumerate() {
             let interest = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
@@ -214,7 +213,7 @@ impl Engine {
     }
 
     /// Runs until the recorder wants no more, or the feeds have ended, and all commands have ended too.
-    fn drive(&mut self, lanes: &mut [(u64, Lane)], recorder: &mut Recorder) -> Result<()> {
+    fn drive(&mut self, lanes: &mut Lanes, recorder: &mut Recorder) -> Result<()> {
         let mut active_ns = recorder.tick();
         for (_, lane) in lanes.iter_mut() {
             lane.submit(active_ns);
@@ -239,7 +238,7 @@ impl Engine {
     }
 
     /// Looks for events; `true` when there is something to read.
-    fn wait(&mut self, lanes: &mut [(u64, Lane)], timeout: &Timespec) -> Result<bool> {
+    fn wait(&mut self, lanes: &mut Lanes, timeout: &Timespec) -> Result<bool> {
         match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("waiting for events"),
@@ -263,7 +262,7 @@ impl Engine {
         Ok(readable)
     }
 
-    fn pump(&mut self, lanes: &mut [(u64, Lane)], recorder: &mut Recorder) -> Result<()> {
+    fn pump(&mut self, lanes: &mut Lanes, recorder: &mut Recorder) -> Result<()> {
         for ((_, lane), ready) in lanes.iter_mut().zip(&mut self.ready) {
             if *ready {
                 *ready = lane.pump(recorder)?;

@@ -1,4 +1,4 @@
-//! `holdfast-bench`: a load generator for NVMe/TCP targets that speaks protection information.
+//! `holdfast-bench`: a load generator for NVMe/TCP and iSCSI targets that speaks protection information.
 //!
 //! `run` keeps a fixed number of commands in flight on each connection and reports throughput, latency and the
 //! processor time of both sides; `idle` holds many quiet hosts and reports what they cost the target. One
@@ -9,9 +9,11 @@
 mod args;
 mod engine;
 mod idle;
+mod inbox;
+mod iscsi;
 mod lane;
+mod nvme;
 mod process;
-mod receive;
 mod report;
 mod run;
 mod transmit;

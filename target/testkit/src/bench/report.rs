@@ -7,16 +7,19 @@ use hdrhistogram::Histogram;
 use holdfast_testkit::load::Latency;
 use serde::Serialize;
 
-use crate::args::{Format, PiMode, RunArguments};
+use crate::args::{Format, PiMode, RunArguments, Transport};
 use crate::engine::Recorder;
+use crate::lane;
 use crate::workload::Plan;
 
 /// A run and what came of it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
+    transport: &'static str,
     target: String,
     subsystem: String,
-    nsid: u32,
+    /// The namespace's identifier, or the logical unit's number.
+    unit: u32,
     namespace: Namespace,
     depth: u16,
     queues: u16,
@@ -60,8 +63,6 @@ struct Direction {
 
 #[derive(Debug, Serialize)]
 struct Failure {
-    status_code_type: u8,
-    status_code: u8,
     status: String,
     count: u64,
 }
@@ -85,16 +86,17 @@ impl Report {
         all.add(&recorder.writes)?;
         let per_io = |ns: u64| if all.is_empty() { 0.0 } else { ns as f64 / 1000.0 / all.len() as f64 };
         let direction = |histogram: &Histogram<u64>| Direction::new(histogram, seconds, plan.io_data_bytes);
-        let failure = |(status, count): &(holdfast_testkit::wire::Status, u64)| Failure {
-            status_code_type: status.sct,
-            status_code: status.sc,
-            status: status.to_string(),
-            count: *count,
+        let failure =
+            |(failure, count): &(lane::Failure, u64)| Failure { status: failure.to_string(), count: *count };
+        let (transport, unit) = match args.transport {
+            Transport::Nvme => ("nvme", args.nsid),
+            Transport::Iscsi => ("iscsi", args.lun.into()),
         };
         Ok(Self {
+            transport,
             target: args.target.to_string(),
             subsystem: args.subsystem.clone(),
-            nsid: args.nsid,
+            unit,
             namespace: Namespace {
                 blocks: plan.format.blocks,
                 block_size_bytes: plan.format.block_size,
@@ -144,10 +146,11 @@ impl Report {
         let on = |on: bool| if on { "on" } else { "off" };
         writeln!(
             out,
-            "{} {} namespace {}: {} blocks of {} + {} bytes, PI type {}",
+            "{} {} {} {}: {} blocks of {} + {} bytes, PI type {}",
             self.target,
             self.subsystem,
-            self.nsid,
+            if self.transport == "nvme" { "namespace" } else { "logical unit" },
+            self.unit,
             self.namespace.blocks,
             self.namespace.block_size_bytes,
             self.namespace.metadata_size_bytes,

@@ -1,54 +1,43 @@
-//! `holdfast-bench run`: opens the association, starts the I/O threads, keeps the association alive, reports.
+//! `holdfast-bench run`: opens the connections, starts the I/O threads, keeps them alive, reports.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use holdfast_testkit::{Options, Session};
+use holdfast_testkit::Session;
 
-use crate::args::RunArguments;
+use crate::args::{RunArguments, Transport};
 use crate::engine::{self, Message, Recorder, Window};
-use crate::lane::Lane;
-use crate::process;
+use crate::lane::Lanes;
 use crate::report::{Report, TargetCpu};
 use crate::workload::Plan;
+use crate::{iscsi, nvme, process};
 
-/// Keep Alive Timeout; a Keep Alive is sent every third of it.
-const KEEP_ALIVE_MS: u32 = 15_000;
+/// How often a Keep Alive is sent: a third of [`nvme::KEEP_ALIVE_MS`].
 const KEEP_ALIVE_EVERY: Duration = Duration::from_millis(5_000);
+
+/// Connections that are ready for the load.
+pub(crate) struct Opened {
+    pub(crate) plan: Plan,
+    pub(crate) lanes: Lanes,
+    /// What keeps them alive, where the transport needs that.
+    pub(crate) keeper: Option<Session>,
+}
 
 /// Runs the load; `false` when a command failed or data was wrong.
 pub(crate) fn run(args: &RunArguments) -> Result<bool> {
     ensure!(args.threads <= args.queues, "--threads {} is more than --queues {}", args.threads, args.queues);
     ensure!(!args.seconds.0.is_zero(), "--seconds 0 measures nothing");
     process::cpu_ns_of_all(&args.target_pid)?;
-    let options = Options::default()
-        .digests(args.header_digest, args.data_digest)
-        .io_queues(args.queues)
-        .queue_size(args.depth.saturating_add(1))
-        .kato_ms(KEEP_ALIVE_MS);
-    let mut session = Session::open(args.target, &args.host_nqn, &args.subsystem, options)
-        .with_context(|| format!("connecting to {}", args.target))?;
-    let depth_max = session.queue_depth_max();
-    ensure!(
-        args.depth <= depth_max,
-        "--depth {} is more than the {depth_max} that the target takes",
-        args.depth
-    );
-    if let Some(limit) = session.controller().transfer_max() {
-        ensure!(args.block_size.0 <= limit, "--block-size is more than the target's limit of {limit} bytes");
+    let Opened { plan, lanes, mut keeper } = match args.transport {
+        Transport::Nvme => nvme::open(args)?,
+        Transport::Iscsi => iscsi::open(args)?,
+    };
+    let (recorder, own_cpu_ns, target) = conduct(args, &plan, lanes, keeper.as_mut())?;
+    if let Some(keeper) = keeper {
+        keeper.close().context("closing the association")?;
     }
-    let format = session.namespace_format(args.nsid).with_context(|| format!("namespace {}", args.nsid))?;
-    let plan = Plan::new(args, format)?;
-    let writes = args.fill || plan.read_percent < 100;
-    let mut lanes = Vec::new();
-    for queue in session.take_io_queues() {
-        let index = u64::try_from(lanes.len())?;
-        lanes.push((index, Lane::new(queue, &plan, args.depth.into(), writes)?));
-    }
-    let (recorder, own_cpu_ns, target) = conduct(args, &plan, lanes, &mut session)?;
-    session.close().context("closing the association")?;
     let report = Report::new(args, &plan, &recorder, own_cpu_ns, target)?;
     print!("{}", report.render(args.format)?);
     Ok(report.is_clean())
@@ -58,8 +47,8 @@ pub(crate) fn run(args: &RunArguments) -> Result<bool> {
 fn conduct(
     args: &RunArguments,
     plan: &Plan,
-    lanes: Vec<(u64, Lane)>,
-    session: &mut Session,
+    lanes: Lanes,
+    session: Option<&mut Session>,
 ) -> Result<(Recorder, u64, Option<TargetCpu>)> {
     let lane_count = u64::try_from(lanes.len())?;
     let (report, reports) = channel();
@@ -118,10 +107,10 @@ fn conduct(
 /// The main thread's part while the I/O threads work.
 struct Conductor<'a> {
     args: &'a RunArguments,
-    session: &'a mut Session,
+    session: Option<&'a mut Session>,
     kept_alive: Instant,
     recorders: Vec<Recorder>,
-    quiet_lanes: Vec<(u64, Lane)>,
+    quiet_lanes: Lanes,
     filled: usize,
 }
 
@@ -143,8 +132,9 @@ impl Conductor<'_> {
             // All have reported; what is left of the window is waited out.
             Err(RecvTimeoutError::Disconnected) => thread::sleep(limit.min(due)),
         }
-        if self.kept_alive.elapsed() >= KEEP_ALIVE_EVERY {
-            self.session.admin().keep_alive()?.ok().context("keeping the association alive")?;
+        if let Some(session) = self.session.as_mut().filter(|_| self.kept_alive.elapsed() >= KEEP_ALIVE_EVERY)
+        {
+            session.admin().keep_alive()?.ok().context("keeping the association alive")?;
             self.kept_alive = Instant::now();
         }
         Ok(())
@@ -152,7 +142,7 @@ impl Conductor<'_> {
 }
 
 /// Deals the lanes out to `threads` threads.
-fn shares(lanes: Vec<(u64, Lane)>, threads: usize) -> Vec<Vec<(u64, Lane)>> {
+fn shares(lanes: Lanes, threads: usize) -> Vec<Lanes> {
     let mut shares: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
     for (position, lane) in lanes.into_iter().enumerate() {
         if let Some(share) = shares.get_mut(position % threads.max(1)) {

@@ -87,6 +87,12 @@ impl Session {
         &mut self.connection
     }
 
+    /// The connection, when nothing is under way any more; see [`Self::numbers`] and [`Self::params`] before.
+    #[must_use]
+    pub fn into_connection(self) -> Connection {
+        self.connection
+    }
+
     /// CmdSN of the next command, StatSN that is expected next.
     #[must_use]
     pub fn numbers(&self) -> (u32, u32) {

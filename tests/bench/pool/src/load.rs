@@ -209,6 +209,7 @@ impl Load {
             layout: Layout::DataOnly,
             plan: CheckPlan::for_plain_view(self.format, lba),
             insert: (operation == Operation::Write).then(|| InsertTags::plain(self.format, lba)),
+            held: None,
             force_unit_access: false,
         };
         match self.service.begin(&command) {

@@ -117,6 +117,7 @@ impl Run {
             arguments: &["--ram-pool", POOL],
             environment: &[(LOSSY, loss), ("HOLDFAST_MUTANT", mutant)],
             backing: Some(Backing::File),
+            ..Setup::default()
         };
         let mut appliance = Appliance::start_as(&name, setup)?;
         let mut shares = Vec::new();

@@ -43,7 +43,7 @@ pub(super) fn reserve(own: u64, kind: ReservationType) -> Request {
 }
 
 pub(super) fn preempt(own: u64, victim: u64, kind: ReservationType, abort: bool) -> Request {
-    Request::Preempt { key: key(own), new: key(victim), kind, abort }
+    Request::Preempt { key: key(own), new: key(victim), kind: Some(kind), abort }
 }
 
 /// Carries a request out, and gives what others notice.

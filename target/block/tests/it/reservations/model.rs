@@ -119,7 +119,7 @@ fn no(refusal: Refusal) -> No {
         Refusal::InvalidField(_) => No::BadParameter,
         Refusal::NothingToMove => No::BadCdb,
         Refusal::InvalidRelease => No::BadRelease,
-        Refusal::NoRoom | Refusal::Lost | Refusal::UnderWay | Refusal::Gone => {
+        Refusal::NoRoom | Refusal::Lost | Refusal::NoType => {
             panic!("not in this world: {refusal}")
         }
     }

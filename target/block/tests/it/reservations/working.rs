@@ -1,6 +1,9 @@
 //! Reservations in the service: who gets in, and the end of those that were shut out.
 
-use holdfast_block::{AttachmentId, BlockError, BlockPort, Enforce, Operation, TicketId};
+use std::sync::Arc;
+
+use holdfast_block::reservations::{Access, ReservationBook};
+use holdfast_block::{AttachmentId, BlockError, BlockPort, Enforce, Operation, Origin, TicketId};
 use holdfast_pi::PiType;
 
 use super::*;
@@ -12,12 +15,16 @@ on_each_pool!(
     a_stranger_to_a_write_exclusive_reads_and_does_not_write,
     a_stranger_to_an_exclusive_access_does_nothing_until_it_is_released,
     who_attaches_later_finds_the_reservation_and_other_volumes_have_none,
-    a_change_takes_effect_when_it_is_committed_and_another_waits_for_that,
+    a_change_takes_effect_once_it_is_written_down_and_the_next_waits_for_that,
+    a_change_that_cannot_be_written_down_is_not_made,
+    a_change_that_nobody_waits_for_is_made_and_others_notice_it,
+    requests_for_a_volume_that_is_deleted_end,
+    all_cores_see_what_was_committed,
     lost_reservations_stop_everybody_until_they_are_replaced,
-    the_old_reserve_ends_with_its_nexus_even_if_it_is_only_proposed,
+    the_old_reserve_ends_with_its_nexus_and_by_a_reset,
     a_preempted_write_that_is_not_with_the_store_never_gets_there,
     preempting_without_abort_lets_commands_under_way_end,
-    a_volume_is_fenced_once_no_preempted_write_is_with_the_store,
+    preempting_and_aborting_ends_once_no_preempted_write_is_with_the_store,
     a_preempted_pair_ends_without_its_write,
 );
 
@@ -29,16 +36,31 @@ fn world(kind: Kind) -> World {
 fn held_by_one(pool: Kind, kind: ReservationType) -> (World, [AttachmentId; 3]) {
     let mut world = world(pool);
     let attached = [1, 2, 3].map(|number| world.attach(number, Enforce::Any));
-    change(&mut world, 1, &register(0, 11));
-    change(&mut world, 2, &register(0, 12));
-    change(&mut world, 1, &reserve(11, kind));
+    change(&mut world, attached[0], &register(0, 11));
+    change(&mut world, attached[1], &register(0, 12));
+    change(&mut world, attached[0], &reserve(11, kind));
     (world, attached)
 }
 
-fn change(world: &mut World, number: u64, request: &Request) -> Effects {
-    let volume = world.volume;
-    world.service.propose_reservation(volume, &nexus(number), request).unwrap();
-    world.service.commit_reservation(volume).unwrap()
+/// Asks through an attachment, and carries out what is to be written down.
+fn ask(world: &mut World, from: AttachmentId, request: &Request) -> TicketId {
+    let origin = Origin { connection: 3, command: 4 };
+    world.service.begin_reservation(origin, from, request.clone()).unwrap()
+}
+
+/// The answer to a request that has ended.
+fn answer(world: &mut World, ticket: TicketId) -> Result<Effects, Refusal> {
+    let completion = world.service.next_completion().unwrap();
+    assert_eq!((completion.ticket, completion.result), (ticket, Ok(())));
+    assert_eq!(completion.origin, Origin { connection: 3, command: 4 });
+    let answer = world.service.reservation_answer(ticket).unwrap().clone();
+    world.service.release(ticket);
+    answer
+}
+
+fn change(world: &mut World, from: AttachmentId, request: &Request) -> Effects {
+    let ticket = ask(world, from, request);
+    answer(world, ticket).unwrap()
 }
 
 fn write(world: &mut World, attachment: AttachmentId, seed: u8) -> Result<(), BlockError> {
@@ -87,7 +109,7 @@ fn a_stranger_to_an_exclusive_access_does_nothing_until_it_is_released(kind: Kin
     let (mut world, [one, _, three]) = held_by_one(kind, ExclusiveAccess);
     assert_eq!(begin(&mut world, three, Operation::Read), Err(BlockError::ReservationConflict));
     assert_eq!(begin(&mut world, one, Operation::Read), Ok(()));
-    change(&mut world, 1, &Request::Release { key: key(11), kind: ExclusiveAccess });
+    change(&mut world, one, &Request::Release { key: key(11), kind: ExclusiveAccess });
     assert_eq!(begin(&mut world, three, Operation::Read), Ok(()));
 }
 
@@ -103,22 +125,92 @@ fn who_attaches_later_finds_the_reservation_and_other_volumes_have_none(kind: Ki
     assert_eq!(world.service.reservations(volume), None);
 }
 
-fn a_change_takes_effect_when_it_is_committed_and_another_waits_for_that(kind: Kind) {
-    let (mut world, [_, two, _]) = held_by_one(kind, WriteExclusive);
-    let volume = world.volume;
-    let preempt = preempt(12, 11, WriteExclusive, false);
-    assert_eq!(world.service.propose_reservation(volume, &nexus(2), &preempt), Ok(Keep::AsIs));
+fn a_change_takes_effect_once_it_is_written_down_and_the_next_waits_for_that(kind: Kind) {
+    let (mut world, [one, two, _]) = held_by_one(kind, WriteExclusive);
+    let lasting =
+        Request::Register { key: key(11), new: key(13), lasting: Some(true), reach: Reach::default() };
+    let first = ask(&mut world, one, &lasting);
+    let second = ask(&mut world, two, &preempt(12, 13, WriteExclusive, false));
+    let third = ask(&mut world, one, &register(13, 14));
+    let order = world.service.next_keep_order().unwrap();
+    assert!(world.service.next_completion().is_none(), "nothing is decided before it is written down");
+    let before = world.service.reservation_report(one).unwrap();
+    assert_eq!((before.key_of(&nexus(1)), before.key_of(&nexus(2))), (key(11), key(12)));
+    world.service.reservation_kept(order.volume, order.number + 1, true);
+    assert!(world.service.next_completion().is_none(), "that was another");
+    world.service.reservation_kept(order.volume, order.number, true);
+    assert_eq!(answer(&mut world, first), Ok(Effects::default()));
+    let now = world.service.reservation_report(one).unwrap();
+    assert_eq!(Reservations::restore(&order.value.unwrap()).unwrap().key_of(&nexus(1)), key(13));
+    assert_eq!(now.key_of(&nexus(1)), key(13));
     assert_eq!(begin(&mut world, two, Operation::Write), Err(BlockError::ReservationConflict));
-    let other = world.service.propose_reservation(volume, &nexus(1), &register(11, 0));
-    assert_eq!(other, Err(Refusal::UnderWay));
-    world.service.abandon_reservation(volume);
-    assert_eq!(world.service.commit_reservation(volume), None, "given up");
-    assert_eq!(begin(&mut world, two, Operation::Write), Err(BlockError::ReservationConflict));
-    world.service.propose_reservation(volume, &nexus(2), &preempt).unwrap();
-    let effects = world.service.commit_reservation(volume).unwrap();
+    let order = world.service.next_keep_order().unwrap();
+    world.service.reservation_kept(order.volume, order.number, true);
+    let effects = answer(&mut world, second).unwrap();
     assert_eq!(effects.attentions, [(nexus(1), Attention::RegistrationsPreempted)]);
+    assert_eq!(answer(&mut world, third), Err(Refusal::Conflict), "it is not registered any more");
     assert_eq!(begin(&mut world, two, Operation::Write), Ok(()));
-    assert_eq!(world.service.commit_reservation(volume), None, "done");
+    assert_eq!((world.service.next_keep_order(), world.service.tickets_in_use()), (None, 0));
+}
+
+fn a_change_that_cannot_be_written_down_is_not_made(kind: Kind) {
+    let (mut world, [one, ..]) = held_by_one(kind, WriteExclusive);
+    let lasting =
+        Request::Register { key: key(11), new: key(13), lasting: Some(true), reach: Reach::default() };
+    let ticket = ask(&mut world, one, &lasting);
+    let order = world.service.next_keep_order().unwrap();
+    world.service.reservation_kept(order.volume, order.number, false);
+    assert_eq!(ended(&mut world), [(ticket, Err(BlockError::WriteFault))]);
+    assert_eq!(world.service.reservation_report(one).unwrap().key_of(&nexus(1)), key(11));
+    change(&mut world, one, &register(11, 12));
+}
+
+fn a_change_that_nobody_waits_for_is_made_and_others_notice_it(kind: Kind) {
+    let (mut world, [one, two, _]) = held_by_one(kind, WriteExclusive);
+    let volume = world.volume;
+    // Decided, and given up before its end is taken.
+    let ticket = ask(&mut world, two, &preempt(12, 11, WriteExclusive, false));
+    world.service.cancel(ticket);
+    let (noticed, effects) = world.service.next_unheard().unwrap();
+    assert_eq!(noticed, volume);
+    assert_eq!(effects.attentions, [(nexus(1), Attention::RegistrationsPreempted)]);
+    // Given up while it is written down.
+    let lasting = Request::Register { key: None, new: key(13), lasting: Some(true), reach: Reach::default() };
+    let ticket = ask(&mut world, one, &lasting);
+    let waiting = ask(&mut world, one, &register(13, 15));
+    world.service.cancel(ticket);
+    world.service.cancel(waiting);
+    let order = world.service.next_keep_order().unwrap();
+    world.service.reservation_kept(order.volume, order.number, true);
+    assert_eq!(world.service.reservation_report(one).unwrap().key_of(&nexus(1)), key(13));
+    assert!(world.service.next_completion().is_none());
+    assert_eq!(world.service.tickets_in_use(), 0);
+}
+
+fn requests_for_a_volume_that_is_deleted_end(kind: Kind) {
+    let (mut world, [one, two, _]) = held_by_one(kind, WriteExclusive);
+    let volume = world.volume;
+    let lasting =
+        Request::Register { key: key(11), new: key(13), lasting: Some(true), reach: Reach::default() };
+    let tickets = [ask(&mut world, one, &lasting), ask(&mut world, two, &register(12, 15))];
+    let order = world.service.next_keep_order().unwrap();
+    world.service.forget_reservations(volume);
+    assert_eq!(ended(&mut world), tickets.map(|ticket| (ticket, Err(BlockError::Gone))));
+    world.service.reservation_kept(order.volume, order.number, true);
+    assert_eq!(world.service.reservations(volume), None);
+}
+
+fn all_cores_see_what_was_committed(kind: Kind) {
+    let mut world = world(kind);
+    let book = Arc::new(ReservationBook::default());
+    world.service.share_reservations(Arc::clone(&book));
+    let (one, volume) = (world.attach(1, Enforce::Any), world.volume);
+    let before = book.changes();
+    change(&mut world, one, &register(0, 11));
+    assert!(book.changes() > before);
+    assert_eq!(book.of(volume).key_of(&nexus(1)), key(11));
+    world.service.forget_reservations(volume);
+    assert_eq!(*book.of(volume), Reservations::default());
 }
 
 fn lost_reservations_stop_everybody_until_they_are_replaced(kind: Kind) {
@@ -129,22 +221,27 @@ fn lost_reservations_stop_everybody_until_they_are_replaced(kind: Kind) {
     assert_eq!(begin(&mut world, one, Operation::Read), Err(BlockError::ReservationsLost));
     let replace = Request::ReplaceLost { key: None, new: key(5), kind: WriteExclusive, lasting: Some(true) };
     let two = world.attach(2, Enforce::Any);
-    change(&mut world, 1, &replace);
+    let ticket = ask(&mut world, one, &replace);
+    let order = world.service.next_keep_order().unwrap();
+    world.service.reservation_kept(order.volume, order.number, true);
+    assert_eq!(answer(&mut world, ticket), Ok(Effects::default()));
     assert_eq!(begin(&mut world, one, Operation::Write), Ok(()));
     assert_eq!(begin(&mut world, two, Operation::Write), Err(BlockError::ReservationConflict));
 }
 
-fn the_old_reserve_ends_with_its_nexus_even_if_it_is_only_proposed(kind: Kind) {
+fn the_old_reserve_ends_with_its_nexus_and_by_a_reset(kind: Kind) {
     let mut world = world(kind);
-    let two = world.attach(2, Enforce::Any);
-    let volume = world.volume;
-    change(&mut world, 1, &Request::LegacyReserve);
+    let [one, again, two] = [1, 1, 2].map(|number| world.attach(number, Enforce::Any));
+    change(&mut world, one, &Request::LegacyReserve);
+    assert!(!world.service.standing(two).allows(Access::Status));
+    world.service.detach(one);
     assert_eq!(begin(&mut world, two, Operation::Read), Err(BlockError::ReservationConflict));
-    world.service.end_legacy_reservation(volume, Some(&nexus(1)));
+    world.service.detach(again);
     assert_eq!(begin(&mut world, two, Operation::Read), Ok(()));
-    world.service.propose_reservation(volume, &nexus(1), &Request::LegacyReserve).unwrap();
-    world.service.end_legacy_reservation(volume, None);
-    world.service.commit_reservation(volume).unwrap();
+    let three = world.attach(3, Enforce::Any);
+    change(&mut world, three, &Request::LegacyReserve);
+    assert_eq!(begin(&mut world, two, Operation::Read), Err(BlockError::ReservationConflict));
+    world.service.end_legacy_reservation(two);
     assert_eq!(begin(&mut world, two, Operation::Read), Ok(()));
 }
 
@@ -170,9 +267,7 @@ fn ended(world: &mut World) -> Vec<(TicketId, Result<(), BlockError>)> {
 fn a_preempted_write_that_is_not_with_the_store_never_gets_there(kind: Kind) {
     let (mut world, [one, two, three]) = held_by_one(kind, WriteExclusive);
     let late = ready(&mut world, one, 5, 1);
-    change(&mut world, 2, &preempt(12, 11, WriteExclusive, true));
-    let volume = world.volume;
-    assert!(world.service.is_fenced(volume));
+    change(&mut world, two, &preempt(12, 11, WriteExclusive, true));
     world.service.submit(late);
     assert_eq!(ended(&mut world), [(late, Err(BlockError::Preempted))]);
     let mine = ready(&mut world, two, 6, 2);
@@ -185,16 +280,15 @@ fn a_preempted_write_that_is_not_with_the_store_never_gets_there(kind: Kind) {
 }
 
 fn preempting_without_abort_lets_commands_under_way_end(kind: Kind) {
-    let (mut world, [one, ..]) = held_by_one(kind, WriteExclusive);
+    let (mut world, [one, two, _]) = held_by_one(kind, WriteExclusive);
     let late = ready(&mut world, one, 5, 1);
-    change(&mut world, 2, &preempt(12, 11, WriteExclusive, false));
+    change(&mut world, two, &preempt(12, 11, WriteExclusive, false));
     world.service.submit(late);
     assert_eq!(ended(&mut world), [(late, Ok(()))]);
 }
 
-fn a_volume_is_fenced_once_no_preempted_write_is_with_the_store(kind: Kind) {
+fn preempting_and_aborting_ends_once_no_preempted_write_is_with_the_store(kind: Kind) {
     let (mut world, [one, two, _]) = held_by_one(kind, WriteExclusiveRegistrantsOnly);
-    let volume = world.volume;
     world.service.store_mut().hold();
     let [wanted, orphan] = [1, 2].map(|lba| ready(&mut world, one, lba, 1));
     let others = ready(&mut world, two, 3, 2);
@@ -202,27 +296,25 @@ fn a_volume_is_fenced_once_no_preempted_write_is_with_the_store(kind: Kind) {
         world.service.submit(ticket);
     }
     world.service.cancel(orphan);
+    let abort = ask(&mut world, two, &preempt(12, 11, WriteExclusive, true));
+    let next = ask(&mut world, two, &register(12, 13));
+    let preempted = ask(&mut world, one, &register(0, 14));
     world.service.detach(one);
-    change(&mut world, 2, &preempt(12, 11, WriteExclusive, true));
-    assert!(!world.service.is_fenced(volume));
-    let next = world.service.propose_reservation(volume, &nexus(2), &register(12, 13));
-    assert_eq!(next, Err(Refusal::UnderWay));
     world.service.store_mut().let_go(2);
     assert_eq!(ended(&mut world), [(others, Ok(()))]);
-    assert!(!world.service.is_fenced(volume));
     world.service.store_mut().let_go(0);
     assert_eq!(ended(&mut world), [(wanted, Err(BlockError::Preempted))]);
-    assert!(!world.service.is_fenced(volume), "one that nobody waits for is still there");
+    assert!(world.service.next_completion().is_none(), "one that nobody waits for is still there");
     world.service.store_mut().let_go(0);
-    assert_eq!(ended(&mut world), []);
-    assert!(world.service.is_fenced(volume));
+    world.service.poll();
+    assert_eq!(answer(&mut world, abort).unwrap().aborted, [nexus(1)]);
+    assert_eq!(answer(&mut world, next), Ok(Effects::default()));
+    assert_eq!(answer(&mut world, preempted), Ok(Effects::default()), "it came after the abort");
     assert_eq!(world.service.tickets_in_use(), 0);
-    change(&mut world, 2, &register(12, 13));
 }
 
 fn a_preempted_pair_ends_without_its_write(kind: Kind) {
     let (mut world, [one, two, _]) = held_by_one(kind, WriteExclusiveRegistrantsOnly);
-    let volume = world.volume;
     let first = ready(&mut world, one, 4, 1);
     world.service.submit(first);
     ended(&mut world);
@@ -233,14 +325,14 @@ fn a_preempted_pair_ends_without_its_write(kind: Kind) {
     let second = ready(&mut world, one, 4, 2);
     world.service.store_mut().hold();
     world.service.submit_fused(compare, second);
-    change(&mut world, 2, &preempt(12, 11, WriteExclusive, true));
-    assert!(!world.service.is_fenced(volume));
+    let abort = ask(&mut world, two, &preempt(12, 11, WriteExclusive, true));
+    assert!(world.service.next_completion().is_none());
     world.service.store_mut().let_go(0);
-    let both = ended(&mut world);
-    let expected = [(compare, Err(BlockError::Preempted)), (second, Err(BlockError::FusedFailed))];
-    assert_eq!(both.len(), 2);
-    assert!(expected.iter().all(|end| both.contains(end)), "{both:?}");
-    assert!(world.service.is_fenced(volume));
+    let ends = ended(&mut world);
+    let expected =
+        [(compare, Err(BlockError::Preempted)), (second, Err(BlockError::FusedFailed)), (abort, Ok(()))];
+    assert_eq!(ends.len(), 3);
+    assert!(expected.iter().all(|end| ends.contains(end)), "{ends:?}");
     assert_eq!((world.service.tickets_in_use(), world.service.turns_in_use()), (0, 0));
     let read = world.command(two, Operation::Read, 4, 1);
     let read = world.service.begin(&read).unwrap();

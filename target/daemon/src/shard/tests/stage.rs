@@ -258,11 +258,17 @@ fn shared(address: SocketAddr) -> Shared {
             portals: vec![Portal { advertised: None, listening: address }],
             started_unix_seconds: 0,
         })),
+        nvme_portals: 1,
+        iscsi: Arc::new(holdfast_iscsi::Directory::new(vec![])),
+        units: Arc::default(),
         hosts: Arc::new(HostBook::new(vec![], || {
             HostId::new(STRANGERS.fetch_add(1, Ordering::Relaxed)).unwrap()
         })),
         sessions: Arc::new(SessionBook::default()),
         counters: Arc::new(CounterBook::default()),
+        reservations: Arc::default(),
+        // Nothing lasts here.
+        keeper: crate::reservations::keeper().0,
     }
 }
 

@@ -3,16 +3,14 @@
 //! NVMe/TCP 1.1 §3.6 "PDU formats": response capsules, data and ready-to-transfer PDUs. Data is handed on in
 //! the pieces in which it lies in the receive buffer; it is copied only by those who want it.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::Read;
 
 use anyhow::{Result, bail, ensure};
 use crc_fast::{CrcAlgorithm, Digest};
 use holdfast_testkit::wire::{Cqe, DIGEST_LEN, Digests, R2t, kind, le16, le32};
 
-/// The receive buffer: about sixty 4 KiB responses in one read.
-const BUFFER_LEN: usize = 256 << 10;
-/// Room that a read ought to find; with less, what is left is moved to the buffer's start.
-const ROOM_MIN: usize = 64 << 10;
+use crate::inbox::{Filled, Inbox};
+
 /// CapsuleResp, C2HData and R2T all have a header of 24 bytes.
 const HEADER_LEN: usize = 24;
 
@@ -65,22 +63,9 @@ enum Header {
     Data,
 }
 
-/// What a read found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Filled {
-    /// Nothing is there.
-    Nothing,
-    /// Something, and the socket is empty now.
-    All,
-    /// Something, and probably more.
-    Some,
-}
-
 /// The receive side of one connection.
 pub(crate) struct Receive {
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
+    inbox: Inbox,
     state: State,
     digests: Digests,
     crc: Digest,
@@ -89,30 +74,12 @@ pub(crate) struct Receive {
 impl Receive {
     pub(crate) fn new(digests: Digests) -> Self {
         let crc = Digest::new(CrcAlgorithm::Crc32Iscsi);
-        Self { buffer: vec![0; BUFFER_LEN], start: 0, end: 0, state: State::Header, digests, crc }
+        Self { inbox: Inbox::default(), state: State::Header, digests, crc }
     }
 
     /// Reads once from the socket.
-    pub(crate) fn fill(&mut self, mut socket: impl Read) -> Result<Filled> {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        } else if BUFFER_LEN.saturating_sub(self.end) < ROOM_MIN {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end.saturating_sub(self.start));
-        }
-        let room = self.buffer.get_mut(self.end..).unwrap_or_default();
-        let room_len = room.len();
-        match socket.read(room) {
-            Ok(0) => bail!("the target closed the connection"),
-            Ok(len) => {
-                self.end = self.end.saturating_add(len);
-                Ok(if len < room_len { Filled::All } else { Filled::Some })
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                Ok(Filled::Nothing)
-            }
-            Err(error) => Err(io::Error::into(error)),
-        }
+    pub(crate) fn fill(&mut self, socket: impl Read) -> Result<Filled> {
+        self.inbox.fill(socket)
     }
 
     /// The next event in what has been read; `None` when more is needed.
@@ -125,12 +92,11 @@ impl Receive {
                     Header::Data => {}
                 },
                 State::Data { cid, offset, left, success, digested } => {
-                    let len = left.min(self.end.saturating_sub(self.start));
+                    let bytes = self.inbox.take(left);
+                    let len = bytes.len();
                     if len == 0 {
                         return Ok(None);
                     }
-                    let at = self.start;
-                    self.start = at.saturating_add(len);
                     self.state = if left > len {
                         let offset = offset.saturating_add(len);
                         State::Data { cid, offset, left: left.saturating_sub(len), success, digested }
@@ -139,18 +105,19 @@ impl Receive {
                     } else {
                         after_data(cid, success)
                     };
-                    let bytes = self.buffer.get(at..self.start).unwrap_or_default();
                     if digested {
                         self.crc.update(bytes);
                     }
                     return Ok(Some(Event::Data { cid, offset, bytes }));
                 }
                 State::DataDigest { cid, success } => {
-                    let Some(field) = self.unread().first_chunk::<DIGEST_LEN>() else { return Ok(None) };
+                    let Some(field) = self.inbox.unread().first_chunk::<DIGEST_LEN>() else {
+                        return Ok(None);
+                    };
                     let got = u64::from(u32::from_le_bytes(*field));
                     let expected = self.crc.finalize_reset();
                     ensure!(got == expected, "data digest: expected {expected:#010x}, got {got:#010x}");
-                    self.start = self.start.saturating_add(DIGEST_LEN);
+                    self.inbox.take(DIGEST_LEN);
                     self.state = after_data(cid, success);
                 }
                 State::Success { cid } => {
@@ -163,7 +130,7 @@ impl Receive {
 
     /// Takes a PDU's header in, once it is there as a whole.
     fn header(&mut self) -> Result<Header> {
-        let unread = self.unread();
+        let unread = self.inbox.unread();
         let &[pdu_kind, flags, hlen, pdo, ..] = unread else { return Ok(Header::Short) };
         let Some(plen) = le32(unread, 4) else { return Ok(Header::Short) };
         if pdu_kind == kind::C2H_TERM_REQ {
@@ -214,12 +181,8 @@ impl Receive {
             }
             other => bail!("PDU type {other:#04x} is not for a host"),
         };
-        self.start = self.start.saturating_add(data_at);
+        self.inbox.take(data_at);
         Ok(outcome)
-    }
-
-    fn unread(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
     }
 }
 
