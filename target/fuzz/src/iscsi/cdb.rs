@@ -17,6 +17,14 @@ const OPCODES: [u8; 54] = [
     0xb7, 0xc0, 0xff,
 ];
 
+/// Those that only ever bring data, and those that only ever take some.
+const BRINGING: [u8; 15] =
+    [0x03, 0x08, 0x12, 0x1a, 0x25, 0x28, 0x37, 0x3c, 0x4d, 0x5a, 0x5e, 0x84, 0x88, 0xa0, 0xa8];
+const TAKING: [u8; 19] = [
+    0x04, 0x0a, 0x15, 0x1d, 0x2a, 0x2e, 0x2f, 0x3b, 0x41, 0x42, 0x55, 0x5f, 0x83, 0x89, 0x8a, 0x8b, 0x8e,
+    0x93, 0xaa,
+];
+
 /// Most commands of a script: each may move a whole volume.
 const COMMANDS_MAX: usize = 48;
 
@@ -125,7 +133,8 @@ fn finish(world: &mut World, initiator: &Initiator, command: &Pdu, list: &[u8], 
     }
 }
 
-/// Underflow and overflow exclude each other, and what was read and not read makes the whole.
+/// Underflow and overflow exclude each other, what was read and not read makes the whole, and of a buffer that is no use to the
+/// command nothing is used (RFC 7143, 11.4.5.2).
 fn judge_residual(command: &Pdu, flags: u8, residual: u32, came: u32) {
     let expected = command.word_at(20);
     match flags & 6 {
@@ -133,6 +142,10 @@ fn judge_residual(command: &Pdu, flags: u8, residual: u32, came: u32) {
         2 => assert!(residual > 0 && residual <= expected, "an underflow of {residual}"),
         4 => assert!(residual > 0, "an overflow of nothing"),
         _ => panic!("overflow and underflow"),
+    }
+    let useless: &[u8] = if command.bhs[1] & W != 0 { &BRINGING } else { &TAKING };
+    if expected > 0 && useless.contains(&command.bhs[32]) {
+        assert_eq!((flags & 6, residual), (2, expected), "a buffer the wrong way round");
     }
     if command.bhs[1] & R != 0 && flags & 2 != 0 {
         assert!(came + residual >= expected, "{came} bytes came, {residual} are missing of {expected}");
