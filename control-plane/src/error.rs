@@ -34,6 +34,9 @@ pub enum Error {
     /// 400: not JSON, a wrong type, a missing or an unknown field or query parameter.
     #[error("the request cannot be read")]
     Shape(Vec<Fault>),
+    /// 401: whoever asks has to show a token, or another one.
+    #[error("{0}")]
+    Unauthorized(&'static str),
     /// 403: sent by a page of another site, or under a name that is not this machine's.
     #[error("{0}")]
     Forbidden(&'static str),

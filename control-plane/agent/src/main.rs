@@ -10,7 +10,7 @@
 //! | `show` | the conclusion for people |
 //! | `run` | reports at the start, whenever devices come, go or change, and from time to time |
 //! | `self_test` | writes with faulty tuples on purpose, and where they are caught |
-//! | `ioctl` | NVMe pass-through: the room with `unsafe` |
+//! | `ioctl` | NVMe and SCSI pass-through: the room with `unsafe` |
 //!
 //! Exit status: 0 done; 1 not readable, refused, not reachable, or a fault was not caught, with the reason on standard error; 2 wrong usage.
 
@@ -45,6 +45,7 @@ Report it to an appliance that knows it as db1, now and whenever something chang
 
 See where bad tuples are caught (block 1000 is written, and put back afterwards):
   holdfast-agent self-test /dev/nvme0n1 --scratch 1000 --may-be-lost
+  holdfast-agent self-test /dev/sdb --scratch 1000 --may-be-lost --output json
 
 What cannot be read is said to be unknown, never guessed.
 Exit status: 0 done; 1 not readable, refused, not reachable, or a fault was not caught; 2 wrong usage.";

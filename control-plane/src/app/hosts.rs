@@ -21,7 +21,7 @@ use super::{App, Change, fresh_host_id, witness};
 use crate::clock::{now_ms, rfc3339};
 use crate::db::hosts::{HostRow, PolicyRow};
 use crate::db::reports::AlarmRow;
-use crate::db::{Conn, chap, grants, hosts, reports, stored};
+use crate::db::{Conn, chap, grants, hosts, reports, stored, tokens};
 use crate::error::{Error, Result};
 use crate::names::{Iqn, Name, Nqn};
 
@@ -474,6 +474,7 @@ async fn merge(change: &mut Change<'_>, row: &mut HostRow, merged: Vec<HostRow>)
     for record in merged {
         grants::hand_over(change.db(), record.id, row.id).await?;
         reports::hand_over(change.db(), record.id, row.id).await?;
+        tokens::hand_over(change.db(), record.id, row.id).await?;
         hosts::absorb(change.db(), record.id, row.id).await?;
         row.nqn = row.nqn.take().or(record.nqn);
         row.iqn = row.iqn.take().or(record.iqn);

@@ -19,6 +19,7 @@ pub mod pools;
 pub mod reports;
 pub mod subsystems;
 pub mod telemetry;
+pub mod tokens;
 pub mod volumes;
 pub(crate) mod witness;
 pub mod words;

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::events::{Event, EventKind};
 use super::hosts::find;
+use super::tokens;
 use super::words::{Policy, Transport};
 use crate::clock::{now_ms, rfc3339};
 use crate::db::reports::ReportRow;
@@ -99,10 +100,16 @@ impl Report {
 }
 
 impl App {
-    /// Keeps a report; `true` with it if it is the host's first.
-    pub async fn put_report(&self, name: &str, new: NewReport) -> Result<(Report, bool)> {
+    /// Keeps a report that came with `token`; `true` with it if it is the host's first.
+    pub async fn put_report(
+        &self,
+        name: &str,
+        token: Option<&str>,
+        new: NewReport,
+    ) -> Result<(Report, bool)> {
         let mut change = self.change().await?;
         let host = find(change.db(), name).await?;
+        tokens::demand(change.db(), host.id, token).await?;
         let before = reports::get(change.db(), host.id).await?;
         let row = row(host.id, &new)?;
         reports::put(change.db(), &row).await?;

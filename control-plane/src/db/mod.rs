@@ -11,6 +11,7 @@ pub(crate) mod namespaces;
 pub(crate) mod pools;
 pub(crate) mod reports;
 pub(crate) mod subsystems;
+pub(crate) mod tokens;
 pub(crate) mod volumes;
 
 use std::fs::OpenOptions;

@@ -21,6 +21,7 @@ mod query;
 mod reports;
 pub mod serve;
 mod subsystems;
+mod tokens;
 mod ui;
 mod volumes;
 
@@ -82,6 +83,7 @@ fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(hosts::list, hosts::create))
         .routes(routes!(hosts::get, hosts::patch, hosts::delete))
         .routes(routes!(reports::put, reports::get))
+        .routes(routes!(tokens::create, tokens::get, tokens::delete))
         .routes(routes!(counters::get))
         .routes(routes!(drills::create))
         .routes(routes!(drills::get))

@@ -72,6 +72,7 @@ fn problems(cases: &[(&str, &str)]) -> BTreeMap<String, RefOr<Response>> {
 
 const BAD_REQUEST: (&str, &str) =
     ("400", "Not JSON, a wrong type, a missing or unknown field, an unknown query parameter");
+const UNAUTHORIZED: (&str, &str) = ("401", "The host's token is needed, or another one was shown");
 const FORBIDDEN: (&str, &str) = ("403", "A foreign Host header, or a change from a page of another site");
 const NOT_FOUND: (&str, &str) = ("404", "The path names an object that does not exist");
 const TIMEOUT: (&str, &str) = ("408", "The body did not arrive in time");
@@ -108,6 +109,10 @@ problem_set! {
     /// Errors of whatever takes a body.
     ChangeProblems: BAD_REQUEST, FORBIDDEN, NOT_FOUND, TIMEOUT, CONFLICT, TOO_LARGE, MEDIA, INVALID, INTERNAL, AWAY,
         NO_ROOM
+}
+problem_set! {
+    /// Errors of reports.
+    ReportProblems: BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, TIMEOUT, TOO_LARGE, MEDIA, INVALID, INTERNAL, AWAY
 }
 problem_set! {
     /// Errors of removals.

@@ -44,6 +44,9 @@ impl From<Fault> for ProblemField {
 fn class(error: &Error) -> (StatusCode, &'static str, &'static str) {
     match error {
         Error::Shape(_) => (StatusCode::BAD_REQUEST, "malformed", "The request cannot be read"),
+        Error::Unauthorized(_) => {
+            (StatusCode::UNAUTHORIZED, "unauthorized", "The request shows no right token")
+        }
         Error::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "The request comes from elsewhere"),
         Error::NoRoute | Error::NoDrills | Error::Missing { .. } => {
             (StatusCode::NOT_FOUND, "not-found", "There is no such thing")
@@ -98,6 +101,10 @@ impl IntoResponse for Error {
         };
         let mut response = (status, axum::Json(problem)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 9110, 15.5.2: it has to say how.
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         response
     }
 }

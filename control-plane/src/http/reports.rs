@@ -8,27 +8,30 @@ use axum::http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::body::{Body, Object, parse_word};
-use super::openapi::{ChangeProblems, GetProblems};
+use super::openapi::{GetProblems, ReportProblems};
 use super::path::Named;
 use super::query::NoParameters;
+use super::tokens::Bearer;
 use crate::app::App;
 use crate::app::reports::{DEVICES_MAX, KERNEL_BYTES_MAX, NewReport, Report};
 use crate::app::words::{Policy, Transport};
 use crate::error::{Error, Result};
 
-/// Keeps what the host's agent reports. Grants whose view is `auto` follow its `pi_transports`.
+/// Keeps what the host's agent reports. Grants whose view is `auto` follow its `pi_transports`. A host with a token takes reports
+/// only with `Authorization: Bearer TOKEN`.
 #[utoipa::path(put, path = "/hosts/{name}/report", tag = "hosts", operation_id = "put_report",
     params(("name" = String, Path, description = "Name of the host")),
     request_body = NewReport,
     responses((status = 200, body = Report, description = "Replaced"),
-        (status = 201, body = Report, description = "The host's first"), ChangeProblems))]
+        (status = 201, body = Report, description = "The host's first"), ReportProblems))]
 pub(super) async fn put(
     State(app): State<Arc<App>>,
     Named(name): Named<String>,
     _: NoParameters,
+    Bearer(token): Bearer,
     Body(body): Body,
 ) -> Result<(StatusCode, Json<Report>)> {
-    let (report, is_new) = app.put_report(&name, parse(&body)?).await?;
+    let (report, is_new) = app.put_report(&name, token.as_deref(), parse(&body)?).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(report)))
 }

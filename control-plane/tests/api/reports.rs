@@ -151,3 +151,52 @@ async fn claims_that_do_not_fit_are_alarms_until_they_fit() {
     put(&bench, report("none", &[])).await;
     assert!(alarms(&bench.plane.get(host).await).is_empty());
 }
+
+async fn put_with(bench: &Bench, authorization: Option<&str>) -> (u16, Option<String>) {
+    let mut request = Request::put(REPORT)
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/json");
+    if let Some(shown) = authorization {
+        request = request.header(header::AUTHORIZATION, shown);
+    }
+    let body = Body::from(report("none", &[]).to_string());
+    let response = bench.plane.send(request.body(body).unwrap()).await;
+    let asks =
+        response.headers().get(header::WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned());
+    (response.status().as_u16(), asks)
+}
+
+#[tokio::test]
+async fn a_host_with_a_token_takes_reports_with_that_token_alone() {
+    const TOKEN: &str = "/api/v1/hosts/db1/token";
+    let mut bench = bench_with_host().await;
+    assert_eq!(bench.plane.call("GET", TOKEN, None).await.status, 404);
+    assert_eq!(put_with(&bench, None).await.0, 201);
+    let refused = (401, Some("Bearer".to_owned()));
+    assert_eq!(put_with(&bench, Some("Bearer something")).await, refused, "a token that nobody made");
+    let made = bench.plane.post(TOKEN, json!({})).await;
+    let token = made["token"].as_str().unwrap();
+    assert_eq!(bench.plane.get(TOKEN).await, json!({ "created": made["created"] }), "shown once");
+    let (bearer, basic) = (format!("Bearer {token}"), format!("Basic {token}"));
+    let (longer, shorter) = (format!("{bearer}x"), &bearer[..bearer.len() - 1]);
+    for wrong in
+        [None, Some("Bearer"), Some("Bearer "), Some(""), Some(&*basic), Some(&*longer), Some(shorter)]
+    {
+        assert_eq!(put_with(&bench, wrong).await, refused, "{wrong:?}");
+    }
+    bench.restart_plane().await;
+    assert_eq!(put_with(&bench, Some(&bearer.replace("Bearer", "bearer"))).await, (200, None));
+    // Another host's token is not this host's.
+    bench.plane.post("/api/v1/hosts", json!({ "name": "db2" })).await;
+    let other = bench.plane.post("/api/v1/hosts/db2/token", json!({})).await;
+    let other = format!("Bearer {}", other["token"].as_str().unwrap());
+    assert_eq!(put_with(&bench, Some(&other)).await, refused);
+    // A new one takes the old one's place; none at all is needed once it is gone.
+    let second = bench.plane.post(TOKEN, json!({})).await;
+    assert_eq!(put_with(&bench, Some(&bearer)).await, refused);
+    let second = format!("Bearer {}", second["token"].as_str().unwrap());
+    assert_eq!(put_with(&bench, Some(&second)).await.0, 200);
+    assert_eq!(bench.plane.call("DELETE", TOKEN, None).await.status, 204);
+    assert_eq!(bench.plane.call("DELETE", TOKEN, None).await.status, 404);
+    assert_eq!(put_with(&bench, None).await.0, 200);
+}

@@ -178,6 +178,7 @@ async fn the_document_names_every_route_and_every_reference_exists() {
         routes,
         [
             "delete /api/v1/hosts/{name}",
+            "delete /api/v1/hosts/{name}/token",
             "delete /api/v1/pools/{name}",
             "delete /api/v1/subsystems/{name}",
             "delete /api/v1/subsystems/{name}/hosts/{host}",
@@ -189,6 +190,7 @@ async fn the_document_names_every_route_and_every_reference_exists() {
             "get /api/v1/hosts/{name}",
             "get /api/v1/hosts/{name}/counters",
             "get /api/v1/hosts/{name}/report",
+            "get /api/v1/hosts/{name}/token",
             "get /api/v1/incidents",
             "get /api/v1/incidents/{id}",
             "get /api/v1/pools",
@@ -208,6 +210,7 @@ async fn the_document_names_every_route_and_every_reference_exists() {
             "patch /api/v1/volumes/{name}",
             "post /api/v1/drills",
             "post /api/v1/hosts",
+            "post /api/v1/hosts/{name}/token",
             "post /api/v1/pools",
             "post /api/v1/pools/{name}/export",
             "post /api/v1/subsystems",

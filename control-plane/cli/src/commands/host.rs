@@ -91,6 +91,18 @@ Examples:
         /// The host
         name: String,
     },
+    /// Make the token with which the host's agent reports, and print it this once; the one before is no longer taken
+    #[command(after_help = "\
+Examples:
+  holdfast host token db1 --output json | jq -r .token > token
+  holdfast host token db1 --revoke")]
+    Token {
+        /// The host
+        name: String,
+        /// Take the token away instead: reports need none from then on
+        #[arg(long)]
+        revoke: bool,
+    },
     /// Show what was checked and what failed, for each volume that the host used
     #[command(after_help = "\
 Examples:
@@ -197,6 +209,15 @@ impl Run for HostCommand {
                 &Purpose::new("host delete", format!("delete host {name}")),
                 &path(&["hosts", &name]),
                 &format!("host {name} deleted"),
+            ),
+            Self::Token { name, revoke: false } => {
+                let purpose = Purpose::new("host token", format!("make a token for host {name}"));
+                session.send(&purpose, Method::Post, &path(&["hosts", &name, "token"]), None)
+            }
+            Self::Token { name, revoke: true } => session.delete(
+                &Purpose::new("host token", format!("revoke the token of host {name}")),
+                &path(&["hosts", &name, "token"]),
+                &format!("token of host {name} revoked"),
             ),
             Self::Counters { name } => counters(session, &name),
         }
