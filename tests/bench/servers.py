@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -23,7 +24,11 @@ def build():
 
 
 def start(core, command, **streams):
-    """Starts a program on one core, in a session of its own with the best share of the processor that we may ask for."""
+    """Starts a program on one core, in a session of its own with the best share of the processor that we may ask for.
+
+    Whoever ends this program by SIGTERM ends what it has started: the clean-up of its caller runs.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
     def settle():
         os.setsid()
