@@ -17,6 +17,10 @@ build:
 release:
     cargo build --release
 
+# Build holdfast-agent for initiator hosts: static, at build/agent/holdfast-agent
+agent:
+    control-plane/agent/build
+
 # Run an appliance in the foreground: just up --ram-pool 4GiB
 up *FLAGS: release
     build/release/holdfast up {{ FLAGS }}

@@ -37,7 +37,7 @@ pub use guest::{Guest, GuestBuilder, HostIdentity};
 pub use initiator::{host_iqn, protected, settle};
 pub use libiscsi::{Findings, Verdict, permitted_skips};
 pub use medium::{Deed, Fault, Medium};
-pub use places::{Kernel, pool_folder};
+pub use places::{Kernel, pool_folder, static_agent};
 pub use pool::Backing;
 pub use process::Process;
 pub use rest::{Answer, Rest, eventually};

@@ -94,6 +94,15 @@ pub fn pool_folder() -> Result<TempDir> {
     Ok(tempfile::tempdir_in(folder)?)
 }
 
+/// `holdfast-agent` as initiator hosts get it.
+///
+/// # Errors
+/// When it was not built.
+pub fn static_agent() -> Result<Vec<u8>> {
+    let path = root().join("build/agent/holdfast-agent");
+    fs::read(&path).with_context(|| format!("{}: run control-plane/agent/build", path.display()))
+}
+
 /// A program of this workspace: in `folder` if one is given, in `HOLDFAST_BIN_DIR` if that is set, otherwise where this
 /// very program was built (Cargo puts a test in `PROFILE/deps` and programs in `PROFILE`).
 ///

@@ -1,0 +1,96 @@
+//! `holdfast-agent`, as initiator hosts get it, on Debian's stock kernels: what it shows of a volume that is there over NVMe/TCP and over
+//! iSCSI, its report with a token, and its self-test, for whose bad tuples the appliance has to blame this host and nobody else.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use holdfast_e2e::{Appliance, Guest, HostIdentity, Kernel, eventually, static_agent};
+use serde_json::{Value, json};
+
+/// A bound for a hung guest.
+const LIMIT: Duration = Duration::from_secs(600);
+const SEEN_LIMIT: Duration = Duration::from_secs(30);
+/// Self-tests in the guest, each with one bad guard and one bad reference tag: two over iSCSI, one over NVMe.
+const TESTS: [(&str, u64); 2] = [("iscsi", 2), ("nvme-tcp", 1)];
+const SCRATCH: u64 = 5;
+
+#[test]
+fn the_agent_on_6_1_shows_reports_and_tests() -> Result<()> {
+    let holes = shows_reports_and_tests(Kernel::V6_1)?;
+    ensure!(!holes.contains("capacity-zero"), "6.1 shows the capacity of a PI view: {holes}");
+    Ok(())
+}
+
+#[test]
+fn the_agent_on_6_12_shows_reports_and_tests() -> Result<()> {
+    let holes = shows_reports_and_tests(Kernel::V6_12)?;
+    ensure!(holes.contains("capacity-zero"), "6.12 shows a PI view without capacity: {holes}");
+    Ok(())
+}
+
+/// What the guest found as holes.
+fn shows_reports_and_tests(kernel: Kernel) -> Result<String> {
+    let name = format!("agent_{}", kernel.series());
+    let appliance = Appliance::start(&name)?;
+    let rest = appliance.rest();
+    let share = appliance.share("disk", 64, 4096)?;
+    let host = HostIdentity::numbered(61);
+    let initiator = format!("iqn.2026-11.io.example:{}", kernel.series());
+    rest.post("/hosts", &json!({"name": "guest", "nqn": host.nqn, "iqn": initiator}))?;
+    rest.put("/subsystems/disk/hosts/guest", &json!({"view": "pi", "enforce": "any"}))?;
+    let made: Value = serde_json::from_str(&appliance.cli(&["host", "token", "guest", "--output", "json"])?)?;
+    let token = made.get("token").and_then(Value::as_str).context("a token")?;
+    let api = rest.base().rsplit(':').next().context("the API's port")?;
+    let mut guest = Guest::builder(kernel, &name, "agent.sh")
+        .host(&host)
+        .limit(LIMIT)
+        .variable("PORT", appliance.nvme_port())
+        .variable("ISCSI_PORT", appliance.iscsi_port())
+        .variable("API_PORT", api)
+        .variable("HOST", "guest")
+        .variable("TOKEN", token)
+        .variable("NQN", &share.nqn)
+        .variable("UUID", &share.uuid)
+        .variable("IQN", share.iqn())
+        .variable("INITIATOR", &initiator)
+        .file("holdfast-agent", &static_agent()?)
+        .start()?;
+    guest.wait_phase("reported")?;
+    let report = rest.get("/hosts/guest/report")?;
+    ensure!(report.get("kernel") == Some(&json!(kernel.release()?)), "{report}");
+    ensure!(report.get("pi_transports") == Some(&json!([])), "a stock kernel sends no tuples: {report}");
+    let transports = report.get("devices").and_then(Value::as_array).context("devices")?;
+    let transports: Vec<_> = transports.iter().filter_map(|device| device.get("transport")).collect();
+    for expected in ["nvme-tcp", "iscsi"] {
+        ensure!(transports.contains(&&json!(expected)), "no device over {expected}: {report}");
+    }
+    let host = rest.get("/hosts/guest")?;
+    ensure!(host.pointer("/policy/reported") == report.get("policy"), "{host}");
+    guest.go_on()?;
+    let holes = guest.finish()?.text("holes")?.to_owned();
+    for (transport, count) in TESTS {
+        for tag in ["guard", "ref"] {
+            eventually(SEEN_LIMIT, &format!("{count} incidents of {tag} over {transport}"), || {
+                let blamed = incidents(&appliance, transport, tag)?;
+                let total: u64 = blamed.iter().filter_map(|one| one.get("count")?.as_u64()).sum();
+                ensure!(total == count, "{total} failures: {blamed:?}");
+                Ok(Some(()))
+            })?;
+        }
+    }
+    for incident in rest.items("/incidents")? {
+        for (field, value) in
+            [("host", json!("guest")), ("lba", json!(SCRATCH)), ("operation", json!("write"))]
+        {
+            ensure!(incident.get(field) == Some(&value), "{field}: {incident}");
+        }
+    }
+    appliance.stop()?;
+    Ok(holes)
+}
+
+fn incidents(appliance: &Appliance, transport: &str, tag: &str) -> Result<Vec<Value>> {
+    let mut all = appliance.rest().items("/incidents")?;
+    all.retain(|one| one.get("transport") == Some(&json!(transport)) && one.get("tag") == Some(&json!(tag)));
+    Ok(all)
+}
