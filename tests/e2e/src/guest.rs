@@ -61,6 +61,7 @@ pub struct GuestBuilder {
     script: String,
     variables: Vec<(String, String)>,
     files: Vec<(String, Vec<u8>)>,
+    patched_modules: bool,
 }
 
 impl GuestBuilder {
@@ -96,6 +97,13 @@ impl GuestBuilder {
     #[must_use]
     pub fn file(mut self, name: &str, content: &[u8]) -> Self {
         self.files.push((name.to_owned(), content.to_owned()));
+        self
+    }
+
+    /// The stock kernel, with the modules of `kernel-patches/dkms` installed.
+    #[must_use]
+    pub fn patched_modules(mut self) -> Self {
+        self.patched_modules = true;
         self
     }
 
@@ -141,6 +149,9 @@ impl GuestBuilder {
     fn initramfs(&self) -> Result<NamedTempFile> {
         let mut file = NamedTempFile::new()?;
         std::io::copy(&mut File::open(self.kernel.initramfs()?)?, file.as_file_mut())?;
+        if self.patched_modules {
+            std::io::copy(&mut File::open(self.kernel.patched_modules()?)?, file.as_file_mut())?;
+        }
         let mut appended = Vec::new();
         let mut archive = Archive::new(&mut appended);
         archive.directory("job")?;
@@ -192,6 +203,7 @@ impl Guest {
             script: script.to_owned(),
             variables: Vec::new(),
             files: Vec::new(),
+            patched_modules: false,
         }
     }
 

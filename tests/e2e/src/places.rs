@@ -42,6 +42,14 @@ impl Kernel {
         self.prepared("initramfs.cpio")
     }
 
+    /// What makes of that file system one with the modules of `kernel-patches/dkms`.
+    ///
+    /// # Errors
+    /// When there are none for this kernel, or they were not built.
+    pub(crate) fn patched_modules(self) -> Result<PathBuf> {
+        self.prepared("modules.cpio")
+    }
+
     /// What `uname -r` answers in a guest of this kernel.
     ///
     /// # Errors
