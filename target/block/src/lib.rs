@@ -20,6 +20,7 @@ mod command;
 mod copy;
 mod counters;
 mod drills;
+mod driving;
 mod execute;
 mod exports;
 mod fences;
@@ -46,6 +47,7 @@ pub use counters::{
     CounterBook, DURATION_BOUNDS_US, DigestCounters, Direction, DurationTotals, IoCounters, IoRow, PiRow,
 };
 pub use drills::{DRILLS_MAX, Drill};
+pub use driving::{ConnectionConfig, Disposition, HALF_OPEN_MS, PDU_COST, RESPONSES_PER_BATCH, Taken};
 pub use exports::{Access, Enforce, Exports, Grant, HostRecord, Namespace, Subsystem, View, VolumeInfo};
 pub use hosts::{Discovered, HostBook, Identity};
 pub use ids::{BlockCount, HostId, Lba, PoolId, SubsystemId, VolumeId};

@@ -5,9 +5,9 @@
 use holdfast_block::reservations::{Effects, Refusal};
 use holdfast_block::{
     AttachRequest, AttachmentId, BlockError, BlockOrigin, BlockPort, Command, Completion, HostId, Origin,
-    TicketId,
+    PDU_COST, TicketId,
 };
-use holdfast_nvme::{PDU_COST, command_cost};
+use holdfast_nvme::command_cost;
 
 use crate::core::Mail;
 use crate::router::{REMOTE_ORIGIN, Router};

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use holdfast_block::attribution::{FaultReport, FaultSink};
 use holdfast_block::{
-    BlockCount, BlockPort, CounterBook, Enforce, Exports, Grant, HostBook, HostId, HostRecord, Lba,
-    Namespace, PoolId, Portal, Service, ServiceLimits, SessionBook, Store, Subsystem, SubsystemId, View,
-    VolumeId, VolumeInfo,
+    BlockCount, BlockPort, ConnectionConfig, CounterBook, Disposition, Enforce, Exports, Grant, HostBook,
+    HostId, HostRecord, Lba, Namespace, PoolId, Portal, Service, ServiceLimits, SessionBook, Store,
+    Subsystem, SubsystemId, View, VolumeId, VolumeInfo,
 };
-use holdfast_nvme::{Connection, ConnectionConfig, Context, Directory, DirectoryConfig, Disposition};
+use holdfast_nvme::{Connection, Context, Directory, DirectoryConfig};
 use holdfast_pi::{GuardKind, PiFormat, PiType};
 use holdfast_store::{MemoryPool, PoolConfig, Stores, VolumeSpec};
 
@@ -115,7 +115,7 @@ impl World {
             local: "127.0.0.1:4420".parse().unwrap(),
             portal: 0,
             now_ms: self.now_ms,
-            half_open_ms: holdfast_nvme::HALF_OPEN_MS,
+            half_open_ms: holdfast_block::HALF_OPEN_MS,
         };
         self.links.push(Link::new(Connection::new(config)));
         self.links.len() - 1

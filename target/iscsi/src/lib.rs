@@ -31,11 +31,10 @@ mod slots;
 mod text;
 mod wire;
 
-pub use connection::{Connection, ConnectionConfig, Context, Disposition, Taken};
+pub use connection::{Connection, Context};
 pub use directory::{Directory, Member, PORTAL_GROUP_TAG, SessionName};
 pub use discovery::Asker;
 pub use full_feature::{NO_TAG, TextAnswer, TextPhase, TextRequest, TextStep};
-pub use limits::{HALF_OPEN_MS, PDU_COST, RESPONSES_PER_BATCH};
 pub use login::{FullFeature, LoginAnswer, LoginContext, LoginHead, LoginPhase, LoginStatus, LoginStep};
 pub use params::Params;
 pub use text::TextError;

@@ -6,18 +6,8 @@ pub(crate) const WINDOW: u32 = 128;
 /// Immediate commands of one session at once, beside the window. RFC 7143 §4.2.2.1: at least one.
 pub(crate) const IMMEDIATE_MAX: usize = 16;
 
-/// Most responses that go into one send. Fewer cost system calls, more make the host wait in lockstep.
-pub const RESPONSES_PER_BATCH: usize = 16;
-
 /// Payload bytes after which a batch is closed: bounds the pieces of one send and lets other connections have their turn.
 pub(crate) const BATCH_BYTES_MAX: usize = 256 * 1024;
-
-/// What a PDU costs beside its payload, in bytes moved: judging, executing and answering a command takes about as long as
-/// moving 4 KiB.
-pub const PDU_COST: u64 = 4096;
-
-/// A peer that has not come as far as the full feature phase after this time is disconnected.
-pub const HALF_OPEN_MS: u64 = 15_000;
 
 /// A peer that has said nothing for this time is asked whether it is there.
 pub(crate) const PING_AFTER_MS: u64 = 30_000;

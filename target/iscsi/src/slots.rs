@@ -2,11 +2,12 @@
 //!
 //! Slots are reused with what they own, so that a warm connection allocates nothing.
 
+use holdfast_block::RESPONSES_PER_BATCH;
 use std::collections::VecDeque;
 
 use holdfast_scsi::{Ended, Task};
 
-use crate::limits::{IMMEDIATE_MAX, RESPONSES_PER_BATCH, ROOM_KEPT_MAX, WINDOW};
+use crate::limits::{IMMEDIATE_MAX, ROOM_KEPT_MAX, WINDOW};
 use crate::wire::{Bhs, NO_TAG};
 
 /// A slot, as its table numbers it.

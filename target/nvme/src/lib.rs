@@ -43,6 +43,5 @@ mod subsystem;
 mod term;
 mod wire;
 
-pub use connection::{Connection, ConnectionConfig, Context, Disposition, Taken, command_cost};
+pub use connection::{Connection, Context, command_cost};
 pub use directory::{Directory, DirectoryConfig, KeptEvents, KeptSubsystem};
-pub use limits::{HALF_OPEN_MS, PDU_COST, RESPONSES_PER_BATCH};

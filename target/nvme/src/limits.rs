@@ -1,8 +1,5 @@
 //! Every limit of this front end, by name, with its reason.
 
-/// Most responses that go into one send. Fewer cost system calls, more make the host wait in lockstep.
-pub const RESPONSES_PER_BATCH: usize = 16;
-
 /// Payload bytes after which a batch is closed: bounds the pieces of one send (512-byte blocks with tuples
 /// are two pieces each) and lets other connections have their turn.
 pub(crate) const BATCH_BYTES_MAX: usize = 256 * 1024;
@@ -58,15 +55,8 @@ pub(crate) const BLOCK_LEN_MAX: usize = 4096;
 /// Source ranges of a Copy (MSRC + 1).
 pub(crate) const COPY_RANGES_MAX: usize = 128;
 
-/// What a PDU costs beside its payload, in bytes moved: judging, executing and answering a command takes about as long as
-/// moving 4 KiB, so a 4 KiB command counts twice this and a 128 KiB one 33 times, as measured.
-pub const PDU_COST: u64 = 4096;
-
 /// What a block costs that is checked, zeroed or deallocated without leaving the target: an eighth of moving 4 KiB.
 pub(crate) const BLOCK_COST: u64 = 512;
-
-/// A peer that has not come as far as a successful Connect after this time is to be disconnected.
-pub const HALF_OPEN_MS: u64 = 15_000;
 
 /// A controller whose keep-alive timer does not run (it is not enabled, or shut down, or of a discovery service whose host
 /// set none) ends after this time without a command. Base 2.1 §3.6.2 and §3.1.3.3 ask for at least two minutes.

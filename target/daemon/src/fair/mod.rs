@@ -18,11 +18,10 @@ mod clients;
 #[cfg(test)]
 mod simulation;
 
+use holdfast_block::{PDU_COST, RESPONSES_PER_BATCH};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::hash::Hash;
-
-use holdfast_nvme::{PDU_COST, RESPONSES_PER_BATCH};
 
 pub(crate) use clients::ClientId;
 use clients::Clients;

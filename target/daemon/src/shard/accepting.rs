@@ -1,9 +1,9 @@
 //! Connections that come: which core they live on, and how many may be half open.
 
+use holdfast_block::{ConnectionConfig, HALF_OPEN_MS};
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpStream};
 
-use holdfast_nvme::HALF_OPEN_MS;
 use holdfast_reactor::{Io, SocketId};
 
 use super::Shard;
@@ -123,20 +123,10 @@ impl Shard {
     fn connection(&self, id: u64, listener: u32, peer: SocketAddr, local: SocketAddr) -> Connection {
         let number = u16::try_from(listener).unwrap_or(u16::MAX);
         let (now_ms, half_open_ms) = (self.clock.now_ms, self.half_open.limits.time_ms);
+        let config = |portal| ConnectionConfig { id, peer, local, portal, now_ms, half_open_ms };
         match number.checked_sub(self.shared.nvme_portals) {
-            None => {
-                Connection::Nvme(Box::new(holdfast_nvme::Connection::new(holdfast_nvme::ConnectionConfig {
-                    id,
-                    peer,
-                    local,
-                    portal: number,
-                    now_ms,
-                    half_open_ms,
-                })))
-            }
-            Some(portal) => Connection::Iscsi(Box::new(holdfast_iscsi::Connection::new(
-                holdfast_iscsi::ConnectionConfig { id, peer, local, portal, now_ms, half_open_ms },
-            ))),
+            None => Connection::Nvme(Box::new(holdfast_nvme::Connection::new(config(number)))),
+            Some(portal) => Connection::Iscsi(Box::new(holdfast_iscsi::Connection::new(config(portal)))),
         }
     }
 

@@ -2,8 +2,7 @@
 
 use std::collections::HashSet;
 
-use holdfast_block::HostId;
-use holdfast_nvme::Disposition;
+use holdfast_block::{Disposition, HostId};
 
 use super::{Generations, Shard};
 use crate::core::Mail;

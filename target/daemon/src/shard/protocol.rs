@@ -1,7 +1,6 @@
 //! One connection of either protocol, driven in the same way.
 
-use holdfast_block::{Completion, Exports, HostId, TransmitSink};
-use holdfast_nvme::Disposition;
+use holdfast_block::{Completion, Disposition, Exports, HostId, Taken, TransmitSink};
 
 use super::Shared;
 use crate::router::Router;
@@ -59,25 +58,11 @@ pub(super) enum Connection {
     Iscsi(Box<holdfast_iscsi::Connection>),
 }
 
-/// What became of some input.
-pub(super) struct Taken {
-    /// Bytes taken off its front.
-    pub bytes: usize,
-    /// What was done, in bytes moved.
-    pub cost: u64,
-}
-
 impl Connection {
     pub(super) fn receive(&mut self, around: &mut Around<'_>, bytes: &[u8], budget: u64) -> Taken {
         match self {
-            Connection::Nvme(connection) => {
-                let taken = connection.receive(&mut around.nvme(), bytes, budget);
-                Taken { bytes: taken.bytes, cost: taken.cost }
-            }
-            Connection::Iscsi(connection) => {
-                let taken = around.iscsi(|cx| connection.receive(cx, bytes, budget));
-                Taken { bytes: taken.bytes, cost: taken.cost }
-            }
+            Connection::Nvme(connection) => connection.receive(&mut around.nvme(), bytes, budget),
+            Connection::Iscsi(connection) => around.iscsi(|cx| connection.receive(cx, bytes, budget)),
         }
     }
 
@@ -166,11 +151,7 @@ impl Connection {
     pub(super) fn disposition(&self) -> Disposition {
         match self {
             Connection::Nvme(connection) => connection.disposition(),
-            Connection::Iscsi(connection) => match connection.disposition() {
-                holdfast_iscsi::Disposition::Open => Disposition::Open,
-                holdfast_iscsi::Disposition::CloseAfterTransmit => Disposition::CloseAfterTransmit,
-                holdfast_iscsi::Disposition::CloseNow => Disposition::CloseNow,
-            },
+            Connection::Iscsi(connection) => connection.disposition(),
         }
     }
 

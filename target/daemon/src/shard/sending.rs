@@ -1,7 +1,6 @@
 //! What leaves: batches, and the end of connections.
 
-use holdfast_block::{PoolId, TransmitSink};
-use holdfast_nvme::Disposition;
+use holdfast_block::{Disposition, PoolId, TransmitSink};
 use holdfast_reactor::{Io, Refused, RegionId, SendBatch, SendProgress};
 
 use super::Shard;

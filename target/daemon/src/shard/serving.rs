@@ -4,8 +4,7 @@
 //! them off; TCP then slows its peer down. A connection whose peer does not read is not served, since every
 //! command would only add to what waits for it.
 
-use holdfast_block::HostId;
-use holdfast_nvme::{Disposition, RESPONSES_PER_BATCH};
+use holdfast_block::{Disposition, HostId, RESPONSES_PER_BATCH};
 use holdfast_reactor::{Io, Received};
 
 use super::Shard;

@@ -21,11 +21,11 @@ mod request;
 mod transmit;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use holdfast_block::{
-    BlockPort, Completion, CounterBook, DigestCounters, Exports, HostBook, HostId, SessionBook, TransmitSink,
+    BlockPort, Completion, ConnectionConfig, CounterBook, DigestCounters, Disposition, Exports, HostBook,
+    HostId, SessionBook, Taken, TransmitSink,
 };
 use holdfast_scsi::{Nexus, UnitBook, WaitId};
 
@@ -75,44 +75,6 @@ impl<P: BlockPort> Context<'_, P> {
             port: self.port,
         }
     }
-}
-
-/// What is known of a connection when its socket has been accepted.
-#[derive(Debug, Clone, Copy)]
-pub struct ConnectionConfig {
-    /// The number under which completions find it: [`holdfast_block::Origin::connection`].
-    pub id: u64,
-    /// The host's address.
-    pub peer: SocketAddr,
-    /// Our address, as the host has connected to it.
-    pub local: SocketAddr,
-    /// The number of the portal, as in [`Directory::portals`].
-    pub portal: u16,
-    /// The clock.
-    pub now_ms: u64,
-    /// How long the peer may take to come as far as the full feature phase, in milliseconds; see [`crate::HALF_OPEN_MS`].
-    pub half_open_ms: u64,
-}
-
-/// What is to become of the socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disposition {
-    /// It stays open.
-    Open,
-    /// To be closed as soon as [`Connection::poll_transmit`] has nothing more.
-    CloseAfterTransmit,
-    /// To be closed without sending anything more.
-    CloseNow,
-}
-
-/// What became of some input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Taken {
-    /// Bytes taken off its front.
-    pub bytes: usize,
-    /// What was done, in bytes moved. It exceeds the budget by the last PDU and its command at most, and by what was
-    /// started since the last call.
-    pub cost: u64,
 }
 
 /// A connection.
@@ -259,7 +221,7 @@ impl Connection {
         self.completed(cx, completion);
     }
 
-    /// Puts the next batch into `sink`: at most [`crate::RESPONSES_PER_BATCH`] answers. `false`: there is nothing to send. To
+    /// Puts the next batch into `sink`: at most [`holdfast_block::RESPONSES_PER_BATCH`] answers. `false`: there is nothing to send. To
     /// be called only when no batch is in flight, that is after [`Connection::transmitted`] for the one before.
     pub fn poll_transmit<P: BlockPort, T: TransmitSink>(
         &mut self,
@@ -348,7 +310,7 @@ impl Connection {
     }
 
     /// Answers that the next batches can take: whoever drives the connection may send in the middle of a turn once there
-    /// are [`crate::RESPONSES_PER_BATCH`].
+    /// are [`holdfast_block::RESPONSES_PER_BATCH`].
     pub fn ready_responses(&self) -> usize {
         self.outbox.len()
     }

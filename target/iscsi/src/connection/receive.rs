@@ -4,12 +4,12 @@
 //! number counts as not received (§7.3 "Usage of Reject PDU in Recovery"), and what comes behind it waits until the gap is
 //! filled.
 
-use holdfast_block::BlockPort;
+use holdfast_block::{BlockPort, PDU_COST};
 use zerocopy::transmute_ref;
 
 use super::{Connection, Context, Phase};
 use crate::framer::{Frame, FrameError};
-use crate::limits::{HELD_BYTES_MAX, NOTICE_BYTES_MAX, NOTICES_MAX, PDU_COST, ROOM_KEPT_MAX, WINDOW};
+use crate::limits::{HELD_BYTES_MAX, NOTICE_BYTES_MAX, NOTICES_MAX, ROOM_KEPT_MAX, WINDOW};
 use crate::slots::SlotId;
 use crate::wire::{Bhs, opcode, reason};
 

@@ -16,9 +16,9 @@ fn input_is_taken_up_to_the_budget_and_by_whole_pdus() {
         .collect();
     let bytes = pdus.concat();
     let taken = world.with(initiator.at, |connection, cx| connection.receive(cx, &bytes, 1));
-    assert_eq!((taken.bytes, taken.cost), (pdus[0].len(), holdfast_iscsi::PDU_COST + 100));
+    assert_eq!((taken.bytes, taken.cost), (pdus[0].len(), holdfast_block::PDU_COST + 100));
     let rest = &bytes[taken.bytes..];
-    let budget = 2 * holdfast_iscsi::PDU_COST;
+    let budget = 2 * holdfast_block::PDU_COST;
     let taken = world.with(initiator.at, |connection, cx| connection.receive(cx, rest, budget));
     assert_eq!(taken.bytes, 2 * pdus[0].len());
     let rest = &rest[taken.bytes..];
@@ -39,13 +39,13 @@ fn data_is_paid_for_in_both_directions() {
         // What was done since is told by the next call.
         let ping = Pdu::new(NOP_OUT).immediate().itt(NO_TAG).word(20, NO_TAG).encode(Default::default());
         let later = world.with(initiator.at, |connection, cx| connection.receive(cx, &ping, u64::MAX));
-        taken.cost + later.cost - holdfast_iscsi::PDU_COST
+        taken.cost + later.cost - holdfast_block::PDU_COST
     };
     let write = Pdu::new(1).flags(0xa1).word(20, 4096).bytes(32, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 8]);
     let written = cost(&mut world, write.data(&pattern(8, 1)));
     let read = Pdu::new(1).flags(0xc1).word(20, 4096).bytes(32, &[0x28, 0, 0, 0, 0, 0, 0, 0, 8]);
     let read = cost(&mut world, read);
-    assert_eq!((written, read), (holdfast_iscsi::PDU_COST + 4096, holdfast_iscsi::PDU_COST + 4096));
+    assert_eq!((written, read), (holdfast_block::PDU_COST + 4096, holdfast_block::PDU_COST + 4096));
     world.finish();
 }
 

@@ -1,10 +1,9 @@
 //! RFC 7143 §6.3 "Login Phase", as connections see it.
 
-use holdfast_iscsi::Disposition;
-
 use crate::initiator::{Initiator, login_request};
 use crate::wire::{COMMAND, F, LOGIN, LOGIN_RESPONSE, NO_TAG, NOP_OUT, Pdu, REJECT};
 use crate::world::{INITIATOR, STRANGER, TARGET, World, exports, exports_for};
+use holdfast_block::Disposition;
 
 #[test]
 fn a_login_ends_in_a_session_of_its_host() {
@@ -106,7 +105,7 @@ fn a_peer_that_does_not_log_in_is_disconnected() {
     let slow = world.accept();
     world.send(slow, &login_request(INITIATOR, Some(TARGET), 1, &[]).flags(0x04));
     assert!(world.links[slow].connection.is_half_open());
-    world.pass(holdfast_iscsi::HALF_OPEN_MS - 1);
+    world.pass(holdfast_block::HALF_OPEN_MS - 1);
     assert!(!world.links[silent].closed && !world.links[slow].closed);
     world.pass(1);
     assert!(world.links[silent].closed && world.links[slow].closed);

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use holdfast_block::attribution::{FaultReport, FaultSink};
 use holdfast_block::{
-    BlockPort, CounterBook, Enforce, Exports, Grant, HostBook, HostId, HostRecord, Namespace, PoolId, Portal,
-    Service, ServiceLimits, SessionBook, Subsystem, SubsystemId, TransmitSink, View, VolumeId, VolumeInfo,
+    BlockPort, ConnectionConfig, CounterBook, Disposition, Enforce, Exports, Grant, HostBook, HostId,
+    HostRecord, Namespace, PoolId, Portal, Service, ServiceLimits, SessionBook, Subsystem, SubsystemId,
+    TransmitSink, View, VolumeId, VolumeInfo,
 };
-use holdfast_iscsi::{Connection, ConnectionConfig, Context, Directory, Disposition};
+use holdfast_iscsi::{Connection, Context, Directory};
 use holdfast_scsi::UnitBook;
 use holdfast_store::{MemoryPool, PoolConfig, Stores, VolumeSpec};
 
@@ -117,7 +118,7 @@ impl World {
             local: "127.0.0.1:3260".parse().unwrap(),
             portal: 0,
             now_ms: self.now_ms,
-            half_open_ms: holdfast_iscsi::HALF_OPEN_MS,
+            half_open_ms: holdfast_block::HALF_OPEN_MS,
         };
         let connection = Connection::new(config);
         let digests = Digests::default();

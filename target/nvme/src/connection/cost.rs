@@ -4,20 +4,10 @@
 //! worked on without leaving the target as a part of theirs. What is started outside [`Connection::receive`], such
 //! as a command that had to wait for room, is reported by the next call.
 
-use holdfast_block::{Command, Operation};
+use holdfast_block::{Command, Operation, PDU_COST};
 
 use super::Connection;
-use crate::limits::{BLOCK_COST, PDU_COST, TRANSFER_DATA_MAX};
-
-/// What became of some input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Taken {
-    /// Bytes taken off its front.
-    pub bytes: usize,
-    /// What was done, in bytes moved. It exceeds the budget by the last PDU and its command at most, and by what was
-    /// started since the last call.
-    pub cost: u64,
-}
+use crate::limits::{BLOCK_COST, TRANSFER_DATA_MAX};
 
 impl Connection {
     pub(super) fn charge(&mut self, cost: u64) {
@@ -30,7 +20,7 @@ impl Connection {
     }
 }
 
-/// What a command costs beside its PDU ([`crate::PDU_COST`]) and its host's payload, in bytes moved. `transfer_len` bytes of it
+/// What a command costs beside its PDU ([`holdfast_block::PDU_COST`]) and its host's payload, in bytes moved. `transfer_len` bytes of it
 /// move.
 pub fn command_cost(command: &Command, transfer_len: usize) -> u64 {
     match command.operation {

@@ -19,11 +19,11 @@ mod receive;
 mod transmit;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use holdfast_block::{
-    BlockPort, CounterBook, DigestCounters, Exports, HostBook, HostId, SessionBook, TicketId, TransmitSink,
+    BlockPort, ConnectionConfig, CounterBook, DigestCounters, Disposition, Exports, HostBook, HostId,
+    SessionBook, Taken, TicketId, TransmitSink,
 };
 
 use crate::admin::AdminQueue;
@@ -33,7 +33,7 @@ use crate::framer::{Digests, FrameError, Framer};
 use crate::limits::{QUEUE_ENTRIES_MAX, TRANSFER_STALL_MS};
 use crate::namespaces::Namespaces;
 use crate::slots::{SlotId, Slots};
-pub use cost::{Taken, command_cost};
+pub use cost::command_cost;
 use end::AbortedR2ts;
 use fused::Before;
 use receive::Ingest;
@@ -56,34 +56,6 @@ pub struct Context<'a, P: BlockPort> {
     pub counters: &'a CounterBook,
     /// The block layer of this core.
     pub port: &'a mut P,
-}
-
-/// What is known of a connection when its socket has been accepted.
-#[derive(Debug, Clone, Copy)]
-pub struct ConnectionConfig {
-    /// The number under which completions find it: [`holdfast_block::Origin::connection`].
-    pub id: u64,
-    /// The host's address.
-    pub peer: SocketAddr,
-    /// Our address, as the host has connected to it.
-    pub local: SocketAddr,
-    /// The number of the portal, as in [`crate::DirectoryConfig::portals`].
-    pub portal: u16,
-    /// The clock.
-    pub now_ms: u64,
-    /// How long the peer may take to come as far as a successful Connect, in milliseconds; see [`crate::HALF_OPEN_MS`].
-    pub half_open_ms: u64,
-}
-
-/// What is to become of the socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disposition {
-    /// It stays open.
-    Open,
-    /// To be closed as soon as [`Connection::poll_transmit`] has nothing more.
-    CloseAfterTransmit,
-    /// To be closed without sending anything more.
-    CloseNow,
 }
 
 /// A connection.
@@ -212,7 +184,7 @@ impl Connection {
         self.completed(cx, completion);
     }
 
-    /// Puts the next batch into `sink`: at most [`crate::RESPONSES_PER_BATCH`] responses. `false`: there is nothing to send. To
+    /// Puts the next batch into `sink`: at most [`holdfast_block::RESPONSES_PER_BATCH`] responses. `false`: there is nothing to send. To
     /// be called only when no batch is in flight, that is after [`Connection::transmitted`] for the one before.
     pub fn poll_transmit<P: BlockPort, T: TransmitSink>(
         &mut self,
@@ -282,7 +254,7 @@ impl Connection {
     }
 
     /// Responses that the next batches can take: whoever drives the connection may send in the middle of a turn once there
-    /// are [`crate::RESPONSES_PER_BATCH`].
+    /// are [`holdfast_block::RESPONSES_PER_BATCH`].
     pub fn ready_responses(&self) -> usize {
         self.outbox.len()
     }

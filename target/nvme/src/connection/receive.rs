@@ -1,11 +1,11 @@
 //! What comes in: connection set-up, command capsules, payload. NVMe/TCP 1.1 §3.3.2 "Transport Initialization" and §3.5 "Data
 //! Transfer Model".
 
-use holdfast_block::BlockPort;
+use holdfast_block::{BlockPort, PDU_COST};
 
 use super::{Connection, Context, Outgoing};
 use crate::framer::{Digests, Frame};
-use crate::limits::{MAXH2CDATA, PDU_COST};
+use crate::limits::MAXH2CDATA;
 use crate::slots::{SlotId, State, Tagged};
 use crate::status::Status;
 use crate::term::{Fatal, FatalStatus};

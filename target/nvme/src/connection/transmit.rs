@@ -1,7 +1,7 @@
 //! What goes out. NVMe/TCP 1.1 §3.6.2.7 "Response Capsule PDU (CapsuleResp)", §3.6.2.9 "Controller to Host Data Transfer PDU
 //! (C2HData)", §3.6.2.10 "Ready to Transfer PDU (R2T)".
 
-use holdfast_block::{BlockPort, TransmitSink};
+use holdfast_block::{BlockPort, RESPONSES_PER_BATCH, TransmitSink};
 use holdfast_pi::{DIGEST_LEN, Digest, digest_of};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
@@ -9,7 +9,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use super::failure::STATUS_MORE;
 use super::plan::NO_FLOW_CONTROL;
 use super::{Connection, Context, Outgoing, Role};
-use crate::limits::{BATCH_BYTES_MAX, C2H_DATA_LEN_MAX, RESPONSES_PER_BATCH};
+use crate::limits::{BATCH_BYTES_MAX, C2H_DATA_LEN_MAX};
 use crate::slots::{SlotId, State};
 use crate::status::Status;
 use crate::wire::connect::fctype;

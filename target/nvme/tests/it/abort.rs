@@ -1,9 +1,8 @@
 //! Abort, and what becomes of a queue whose host says goodbye. Base 2.1 §5.1.1 "Abort command", §6.4 "Disconnect Command".
 
-use holdfast_nvme::Disposition;
-
 use crate::host::{Host, Pdu, code, dnr, put, ranged, sgl, sqe};
 use crate::world::{PLAIN_HOST, PLAIN_NSID, SUBNQN, World};
+use holdfast_block::Disposition;
 
 const TRANSFER: usize = 16384;
 

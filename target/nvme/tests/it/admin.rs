@@ -221,7 +221,7 @@ fn a_host_whose_grant_is_taken_away_loses_its_controller() {
         exports_with(2, false, holdfast_block::Enforce::Any, &[(PLAIN_NSID, plain_volume(BLOCKS))]);
     for host in [&mut io, &mut admin] {
         host.connection.exports_changed(&mut world.context());
-        assert_eq!(host.connection.disposition(), holdfast_nvme::Disposition::CloseNow);
+        assert_eq!(host.connection.disposition(), holdfast_block::Disposition::CloseNow);
         host.close(&mut world);
     }
     assert_eq!(world.directory.controllers(), 0);

@@ -1,9 +1,8 @@
 //! Budgets: input is taken PDU by PDU, and what it costs is told.
 
-use holdfast_nvme::{PDU_COST, Taken};
-
 use crate::host::{Host, Pdu, ranged, sgl};
 use crate::world::{PI_HOST, PI_HOST_ID, PLAIN_HOST, PLAIN_NSID, World};
+use holdfast_block::{PDU_COST, Taken};
 
 /// A Read of so many 4 KiB blocks.
 fn read(host: &Host, cid: u16, blocks: u32) -> Vec<u8> {

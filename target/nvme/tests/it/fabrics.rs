@@ -1,7 +1,6 @@
 //! Connect, properties, Disconnect.
 
-use holdfast_block::{BlockPort as _, Operation};
-use holdfast_nvme::Disposition;
+use holdfast_block::{BlockPort as _, Disposition, Operation};
 
 use crate::host::{Host, Pdu, code, dnr, put, ranged, sgl, sqe};
 use crate::world::{PI_HOST, PI_HOST_ID, PLAIN_HOST, PLAIN_NSID, SUBNQN, World, exports, plain_volume};

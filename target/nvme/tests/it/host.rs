@@ -1,7 +1,7 @@
 //! A scripted host. Its wire code is its own, so that a mistake in the product's is not repeated here.
 
-use holdfast_block::{BlockPort, TransmitSink};
-use holdfast_nvme::{Connection, ConnectionConfig, Disposition, HALF_OPEN_MS};
+use holdfast_block::{BlockPort, ConnectionConfig, Disposition, HALF_OPEN_MS, TransmitSink};
+use holdfast_nvme::Connection;
 use holdfast_pi::{GuardKind, guard_of};
 
 use crate::world::{SUBNQN, World};

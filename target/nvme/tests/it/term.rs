@@ -1,9 +1,8 @@
 //! Errors that end the connection, each with its reason. NVMe/TCP 1.1 §3.4 "Error Processing" and §3.6.2.5.
 
-use holdfast_nvme::Disposition;
-
 use crate::host::{Host, Pdu, ranged, sgl};
 use crate::world::{PLAIN_HOST, PLAIN_NSID, World};
+use holdfast_block::Disposition;
 
 const FIELD: u16 = 1;
 const SEQUENCE: u16 = 2;

@@ -1,6 +1,6 @@
 //! Hosts that ask and do not read.
 
-use holdfast_nvme::RESPONSES_PER_BATCH;
+use holdfast_block::RESPONSES_PER_BATCH;
 use holdfast_reactor::ReactorConfig;
 use holdfast_testkit::{Command, Io, Queue, Session};
 
