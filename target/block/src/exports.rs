@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use holdfast_pi::PiFormat;
 
-use crate::{ChapSecrets, HostId, SubsystemId, VolumeId};
+use crate::{ChapSecrets, HostId, Session, SubsystemId, VolumeId};
 
 /// How a volume looks to a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -175,5 +175,11 @@ impl Exports {
         let granted = host.and_then(|host| subsystem.grants.get(&self.canonical(host)).copied());
         let open = subsystem.allow_any_host || holdfast_mutant::active("access-for-all");
         granted.or_else(|| open.then_some(Grant::ANY_HOST))
+    }
+
+    /// The subsystem of a session and what its host may do there; `None` when either is gone.
+    pub fn access_of(&self, session: &Session) -> Option<(&Subsystem, Access)> {
+        let subsystem = self.subsystem(session.subsystem)?;
+        Some((subsystem, self.access(subsystem, Some(session.host))?))
     }
 }

@@ -5,8 +5,7 @@
 use std::sync::Arc;
 
 use holdfast_block::{
-    AttachRequest, AttachmentId, BlockPort, Enforce, Exports, Grant, Namespace, Operation, Session,
-    Subsystem, View, VolumeInfo,
+    AttachRequest, AttachmentId, BlockPort, Enforce, Exports, Namespace, Operation, Session, View, VolumeInfo,
 };
 use holdfast_pi::PiFormat;
 
@@ -30,13 +29,6 @@ pub(crate) fn visible_format(view: View, volume: &VolumeInfo) -> Option<PiFormat
         View::Plain => None,
         View::Pi => volume.format,
     }
-}
-
-/// The subsystem of a session and what its host may do there; `None` when either is gone.
-pub(crate) fn access<'a>(exports: &'a Exports, session: &Session) -> Option<(&'a Subsystem, Grant)> {
-    let subsystem = exports.subsystem(session.subsystem)?;
-    let grant = exports.access(subsystem, Some(session.host))?;
-    Some((subsystem, grant))
 }
 
 /// The namespaces in use, by NSID.
@@ -77,7 +69,7 @@ impl Namespaces {
         exports: &Exports,
         session: &Session,
     ) -> Option<()> {
-        let (subsystem, grant) = access(exports, session)?;
+        let (subsystem, grant) = exports.access_of(session)?;
         self.mapped.retain_mut(|mapped| {
             let now = subsystem.namespaces.get(&mapped.nsid);
             if now.is_none_or(|now| now.volume != mapped.volume) {
@@ -109,7 +101,7 @@ fn attach<P: BlockPort>(
     session: &Arc<Session>,
     nsid: u32,
 ) -> Result<Mapped, Status> {
-    let (subsystem, grant) = access(exports, session).ok_or(Status::INVALID_NAMESPACE)?;
+    let (subsystem, grant) = exports.access_of(session).ok_or(Status::INVALID_NAMESPACE)?;
     if nsid == 0 || nsid > NAMESPACES_MAX {
         return Err(Status::INVALID_NAMESPACE);
     }

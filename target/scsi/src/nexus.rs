@@ -6,8 +6,7 @@
 use std::sync::Arc;
 
 use holdfast_block::{
-    AttachRequest, AttachmentId, BlockPort, Enforce, Exports, Grant, Namespace, Session, Subsystem, View,
-    VolumeInfo,
+    AttachRequest, AttachmentId, BlockPort, Enforce, Grant, Namespace, Session, View, VolumeInfo,
 };
 use holdfast_pi::{GuardKind, PiFormat};
 
@@ -73,7 +72,7 @@ pub struct Nexus {
 impl Nexus {
     /// A nexus for a session that has just been opened. `None`: it has no access any more.
     pub fn open<P: BlockPort>(cx: &mut Context<'_, P>, session: Arc<Session>) -> Option<Nexus> {
-        let (subsystem, grant) = access(cx.exports, &session)?;
+        let (subsystem, grant) = cx.exports.access_of(&session)?;
         let again = cx.units.join(session.id, &session.nexus);
         let first = if again { Attention::NexusLoss } else { Attention::PowerOn };
         let mut nexus =
@@ -86,7 +85,7 @@ impl Nexus {
 
     /// Follows a change of the exports. `None`: this host has no access any more.
     pub fn follow_exports<P: BlockPort>(&mut self, cx: &mut Context<'_, P>) -> Option<()> {
-        let (subsystem, grant) = access(cx.exports, &self.session)?;
+        let (subsystem, grant) = cx.exports.access_of(&self.session)?;
         let before = self.units.len();
         let port = &mut *cx.port;
         self.units.retain_mut(|unit| {
@@ -314,13 +313,6 @@ impl Unit {
             port.detach(attachment);
         }
     }
-}
-
-/// The subsystem of a session and what its host may do there; `None` when either is gone.
-fn access<'a>(exports: &'a Exports, session: &Session) -> Option<(&'a Subsystem, Grant)> {
-    let subsystem = exports.subsystem(session.subsystem)?;
-    let grant = exports.access(subsystem, Some(session.host))?;
-    Some((subsystem, grant))
 }
 
 fn lun_of(namespace: &Namespace) -> Option<u16> {

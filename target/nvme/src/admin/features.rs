@@ -8,7 +8,6 @@ use super::feature_values::{Features, TIMESTAMP_LEN};
 use super::{AdminPlan, AdminQueue};
 use crate::connection::Context;
 use crate::limits::{IO_QUEUES_MAX, NAMESPACES_MAX};
-use crate::namespaces::access;
 use crate::sgl;
 use crate::status::Status;
 use crate::subsystem::Moment;
@@ -100,7 +99,7 @@ fn namespace_of<P: BlockPort>(
         return Ok(None);
     }
     let session = queue.controller.session().ok_or(Status::INVALID_NAMESPACE)?;
-    let (subsystem, _) = access(cx.exports, session).ok_or(Status::INVALID_NAMESPACE)?;
+    let (subsystem, _) = cx.exports.access_of(session).ok_or(Status::INVALID_NAMESPACE)?;
     let namespace = subsystem.namespaces.get(&nsid).ok_or(Status::INACTIVE_NAMESPACE)?;
     Ok(Some((nsid, namespace.volume.id)))
 }

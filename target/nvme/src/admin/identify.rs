@@ -9,7 +9,6 @@ use zerocopy::IntoBytes;
 use super::{AdminPlan, AdminQueue, identify_controller, identify_namespace};
 use crate::connection::Context;
 use crate::limits::NAMESPACES_MAX;
-use crate::namespaces::access;
 use crate::sgl;
 use crate::status::Status;
 use crate::wire::identify::{CSI_NVM, IDENTIFY_LEN, IdentifyFields, cns};
@@ -40,7 +39,7 @@ pub(super) fn execute<P: BlockPort>(
         (_, cns::CONTROLLER) => identify_controller::controller(cx, queue).as_bytes().to_vec(),
         (None, _) => return Err(Status::INVALID_FIELD.at(at::CNS)),
         (Some(session), _) => {
-            let (subsystem, _) = access(cx.exports, session).ok_or(Status::INTERNAL_ERROR)?;
+            let (subsystem, _) = cx.exports.access_of(session).ok_or(Status::INTERNAL_ERROR)?;
             Asked { cx, session, subsystem, nsid: sqe.nsid.get(), fields }.answer()?
         }
     };

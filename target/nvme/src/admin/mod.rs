@@ -20,7 +20,6 @@ use holdfast_block::{BlockPort, VolumeId};
 use crate::connection::Context;
 use crate::controller::Controller;
 use crate::fabrics::properties::Properties;
-use crate::namespaces::access;
 use crate::status::Status;
 use crate::subsystem::Moment;
 use crate::wire::sqe::Sqe;
@@ -170,7 +169,7 @@ impl AdminQueue {
     /// Follows a change of the exports. `None`: the host has lost its access.
     pub(crate) fn follow<P: BlockPort>(&mut self, cx: &Context<'_, P>) -> Option<()> {
         if let Some(session) = self.controller.session() {
-            access(cx.exports, session)?;
+            cx.exports.access_of(session)?;
         }
         keep_events(cx, &self.controller);
         let now = known(cx, &self.controller);
@@ -205,7 +204,7 @@ fn keep_events<P: BlockPort>(cx: &Context<'_, P>, controller: &Controller) {
 fn known<P: BlockPort>(cx: &Context<'_, P>, controller: &Controller) -> Known {
     match controller.session() {
         Some(session) => {
-            let namespaces = access(cx.exports, session).into_iter().flat_map(|(subsystem, _)| {
+            let namespaces = cx.exports.access_of(session).into_iter().flat_map(|(subsystem, _)| {
                 subsystem.namespaces.values().map(|ns| (ns.nsid, ns.volume.id, ns.volume.block_count))
             });
             Known::Namespaces(namespaces.collect())

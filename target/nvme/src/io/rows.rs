@@ -6,7 +6,6 @@ use zerocopy::FromBytes;
 
 use super::{IoPlan, IoQueueView, copy, flush, resolve};
 use crate::connection::Context;
-use crate::namespaces::access;
 use crate::status::Status;
 use crate::wire::nvm::{DSM_DEALLOCATE, DSM_RANGE_LEN, DsmRange, ZEROES_ALL_CLEARED, range_count};
 use crate::wire::sqe::Sqe;
@@ -87,7 +86,7 @@ pub(crate) fn next_step<P: BlockPort>(
             Ok(Step::Done(0))
         }
         Steps::FlushAll { after } => {
-            let (subsystem, _) = access(cx.exports, queue.session).ok_or(Status::INVALID_NAMESPACE)?;
+            let (subsystem, _) = cx.exports.access_of(queue.session).ok_or(Status::INVALID_NAMESPACE)?;
             let Some((nsid, _)) = subsystem.namespaces.range(after.saturating_add(1)..).next() else {
                 return Ok(Step::Done(0));
             };
