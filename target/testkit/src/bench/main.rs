@@ -16,6 +16,7 @@ mod nvme;
 mod process;
 mod report;
 mod run;
+mod slots;
 mod transmit;
 mod workload;
 

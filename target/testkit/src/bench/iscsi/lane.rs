@@ -12,8 +12,9 @@ use super::receive::{Ended, Event, Receive, wants_answer};
 use crate::args::PiMode;
 use crate::inbox::Filled;
 use crate::lane::{Failure, Finished, Lane};
+use crate::slots::Slots;
 use crate::transmit::Transmit;
-use crate::workload::{Feed, Op, Plan, Random};
+use crate::workload::{Feed, Op, Plan};
 
 /// F bit; R and W bits; the attribute SIMPLE. RFC 7143 §11.3.1.
 const FINAL: u8 = 0x80;
@@ -22,15 +23,6 @@ const WRITES: u8 = 0x20;
 const SIMPLE: u8 = 0x01;
 /// SYNCHRONIZE CACHE (10) over everything.
 const SYNCHRONIZE: [u8; 10] = [0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-
-#[derive(Debug, Clone)]
-struct Slot {
-    busy: bool,
-    op: Op,
-    slba: u64,
-    submitted_ns: u64,
-    received: usize,
-}
 
 /// How write data travels.
 #[derive(Debug, Clone, Copy)]
@@ -55,13 +47,9 @@ pub(crate) struct IscsiLane {
     read_template: [u8; BHS_LEN],
     write_template: [u8; BHS_LEN],
     flush_template: [u8; BHS_LEN],
-    slots: Vec<Slot>,
-    idle: Vec<usize>,
+    slots: Slots,
     /// Writes whose flush waits for the command window.
     unflushed: Vec<usize>,
-    payloads: Vec<Vec<u8>>,
-    /// With --verify: read data by slot, otherwise empty.
-    read_data: Vec<Vec<u8>>,
     transmit: Transmit,
     receive: Receive,
 }
@@ -76,11 +64,7 @@ impl IscsiLane {
         stream.set_nonblocking(true).context("making a socket non-blocking")?;
         let shares = Shares::new(&params, plan.io_wire_bytes);
         let template = |op| template(op, lun, plan, &shares);
-        let mut random = Random::new(plan.seed ^ u64::from(stream.local_addr()?.port()));
-        let payloads =
-            if writes { (0..depth).map(|_| plan.payload(&mut random)).collect() } else { Vec::new() };
-        let read_data = if plan.verify { vec![vec![0; plan.io_wire_bytes]; depth] } else { Vec::new() };
-        let slot = Slot { busy: false, op: Op::Read, slba: 0, submitted_ns: 0, received: 0 };
+        let slots = Slots::new(plan, depth, writes, stream.local_addr()?.port());
         let [_, _, _, _, _, _, _, _, address @ ..] = Pdu::new(opcode::SCSI_COMMAND).lun(lun).bhs;
         Ok(Self {
             read_template: template(Op::Read)?,
@@ -92,11 +76,8 @@ impl IscsiLane {
             shares,
             lun: *address.first_chunk().context("a header is longer than a LUN")?,
             cmd_sn,
-            slots: vec![slot; depth],
-            idle: (0..depth).rev().collect(),
+            slots,
             unflushed: Vec::with_capacity(depth),
-            payloads,
-            read_data,
             transmit: Transmit::default(),
             receive: Receive::new(params.digests, exp_stat_sn, max_cmd_sn),
             params,
@@ -109,8 +90,7 @@ impl IscsiLane {
     }
 
     fn start(&mut self, index: usize, op: Op, slba: u64, now_ns: u64) {
-        let slot = self.slots.get_mut(index).expect("slots are numbered by depth");
-        *slot = Slot { busy: true, op, slba, submitted_ns: now_ns, received: 0 };
+        self.slots.start(index, op, slba, now_ns);
         let mut bhs = match op {
             Op::Read => self.read_template,
             Op::Write => self.write_template,
@@ -127,8 +107,7 @@ impl IscsiLane {
         if op != Op::Write {
             return;
         }
-        let payload = self.payloads.get_mut(index).expect("a load that writes has a payload for each slot");
-        self.plan.stamp(payload, slba);
+        self.slots.stamp(&self.plan, index, slba);
         let Shares { immediate, unasked, .. } = self.shares;
         if immediate > 0 {
             self.data(index, 0, immediate);
@@ -172,9 +151,7 @@ impl IscsiLane {
     fn data(&mut self, slot: usize, from: usize, len: usize) {
         self.transmit.payload(slot, from, len);
         if self.params.digests.data {
-            let bytes =
-                self.payloads.get(slot).and_then(|payload| payload.get(from..from.saturating_add(len)));
-            let crc = crc32_iscsi(bytes.expect("the range was checked"));
+            let crc = crc32_iscsi(self.slots.payload_part(slot, from, len));
             self.transmit.header(&crc.to_le_bytes());
         }
     }
@@ -194,10 +171,9 @@ impl IscsiLane {
     /// Ends a command; `None` if the flush of its write follows.
     fn finish(&mut self, ended: &Ended) -> Result<Option<Finished>> {
         let index = usize::try_from(ended.itt)?;
-        let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.busy) else {
+        let Some((op, ..)) = self.slots.in_flight(index) else {
             bail!("a response for task {:#010x}, which is not in flight", ended.itt);
         };
-        let (op, slba, submitted_ns, received) = (slot.op, slot.slba, slot.submitted_ns, slot.received);
         ensure!(ended.response == 0, "response {:#04x} to task {:#010x}", ended.response, ended.itt);
         let is_good = ended.status == status::GOOD;
         if self.plan.flush && op == Op::Write && is_good {
@@ -205,27 +181,15 @@ impl IscsiLane {
             self.start_flushes();
             return Ok(None);
         }
-        slot.busy = false;
-        self.idle.push(index);
-        let mut bad_block = None;
-        if is_good {
-            ensure!(!ended.residual, "a residual with status GOOD");
-            ensure!(op != Op::Read || received == self.plan.io_wire_bytes, "a read gave {received} bytes");
-            bad_block = self
-                .read_data
-                .get(index)
-                .filter(|_| op == Op::Read)
-                .and_then(|data| self.plan.first_bad_block(data, slba));
-        }
-        let op = if op == Op::Flush { Op::Write } else { op };
+        ensure!(!is_good || !ended.residual, "a residual with status GOOD");
         let failure = (!is_good).then_some(Failure::Scsi { status: ended.status, sense: ended.sense });
-        Ok(Some(Finished { op, failure, submitted_ns, bad_block }))
+        self.slots.finish(&self.plan, index, failure).map(Some)
     }
 
     fn start_flushes(&mut self) {
         while self.window_is_open() {
             let Some(index) = self.unflushed.pop() else { return };
-            let since = self.slots.get(index).map_or(0, |slot| slot.submitted_ns);
+            let since = self.slots.in_flight(index).map_or(0, |(_, _, submitted_ns)| submitted_ns);
             self.start(index, Op::Flush, 0, since);
         }
     }
@@ -241,21 +205,19 @@ impl Lane for IscsiLane {
     }
 
     fn is_quiet(&self) -> bool {
-        self.idle.len() == self.slots.len()
+        self.slots.is_quiet()
     }
 
     fn submit(&mut self, now_ns: u64) {
         while self.window_is_open() {
-            let Some(index) = self.idle.last().copied() else { return };
-            let Some((op, unit)) = self.feed.next() else { return };
-            self.idle.pop();
+            let Some((index, op, unit)) = self.slots.take(&mut self.feed) else { return };
             self.start(index, op, self.plan.slba(unit), now_ns);
         }
     }
 
     fn flush(&mut self) -> Result<()> {
         self.start_flushes();
-        self.transmit.flush(&self.stream, &self.payloads).context("sending")
+        self.transmit.flush(&self.stream, self.slots.payloads()).context("sending")
     }
 
     fn receive(&mut self) -> Result<Filled> {
@@ -273,16 +235,14 @@ impl Lane for IscsiLane {
                 }
                 Some(Event::R2t { itt, ttt, offset, len }) => {
                     let index = usize::try_from(itt)?;
-                    let slot = self.slots.get(index).filter(|slot| slot.busy && slot.op == Op::Write);
-                    slot.with_context(|| format!("R2T for task {itt:#010x}, not a write in flight"))?;
                     let end = offset.saturating_add(len);
-                    ensure!(len > 0 && end <= self.plan.io_wire_bytes, "R2T for {offset}..{end}");
+                    let demanded = self.slots.demand_write(&self.plan, index, offset, end);
+                    demanded.with_context(|| format!("R2T for task {itt:#010x}"))?;
                     self.data_out(index, ttt, offset, end);
                 }
                 Some(Event::Data { itt, offset, bytes }) => {
-                    let index = usize::try_from(itt)?;
-                    let len = self.plan.io_wire_bytes;
-                    keep(&mut self.slots, &mut self.read_data, len, index, offset, bytes)?;
+                    let kept = self.slots.keep(&self.plan, usize::try_from(itt)?, offset, bytes);
+                    kept.with_context(|| format!("Data-In for task {itt:#010x}"))?;
                 }
                 Some(Event::Ping { lun, ttt }) => {
                     if wants_answer(ttt) {
@@ -292,30 +252,6 @@ impl Lane for IscsiLane {
             }
         }
     }
-}
-
-/// Notes a piece of read data, and keeps it where it is to be verified.
-fn keep(
-    slots: &mut [Slot],
-    read_data: &mut [Vec<u8>],
-    io_len: usize,
-    index: usize,
-    offset: usize,
-    bytes: &[u8],
-) -> Result<()> {
-    let slot = slots.get_mut(index).filter(|slot| slot.busy && slot.op == Op::Read);
-    let slot = slot.with_context(|| format!("Data-In for task {index:#010x}, not a read in flight"))?;
-    let end = offset.saturating_add(bytes.len());
-    ensure!(
-        offset == slot.received && end <= io_len,
-        "Data-In at {offset}..{end} where {} was next",
-        slot.received
-    );
-    slot.received = end;
-    if let Some(kept) = read_data.get_mut(index).and_then(|data| data.get_mut(offset..end)) {
-        kept.copy_from_slice(bytes);
-    }
-    Ok(())
 }
 
 impl Shares {

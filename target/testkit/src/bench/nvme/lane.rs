@@ -10,17 +10,9 @@ use holdfast_testkit::wire::{Cqe, DataPdu, Digests, Frame, Pdu, R2t, Sqe, kind};
 use super::receive::{Event, Receive};
 use crate::inbox::Filled;
 use crate::lane::{Failure, Finished, Lane};
+use crate::slots::Slots;
 use crate::transmit::Transmit;
-use crate::workload::{Feed, Op, Plan, Random};
-
-#[derive(Debug, Clone)]
-struct Slot {
-    busy: bool,
-    op: Op,
-    slba: u64,
-    submitted_ns: u64,
-    received: usize,
-}
+use crate::workload::{Feed, Op, Plan};
 
 /// A capsule that needs only its CID, SLBA and tags: Common Header and entry.
 #[derive(Debug, Clone, Copy)]
@@ -38,11 +30,7 @@ pub(crate) struct NvmeLane {
     read_template: Template,
     write_template: Template,
     flush_template: Template,
-    slots: Vec<Slot>,
-    idle: Vec<usize>,
-    payloads: Vec<Vec<u8>>,
-    /// With --verify: read data by slot, otherwise empty.
-    read_data: Vec<Vec<u8>>,
+    slots: Slots,
     transmit: Transmit,
     receive: Receive,
 }
@@ -57,19 +45,17 @@ impl Lane for NvmeLane {
     }
 
     fn is_quiet(&self) -> bool {
-        self.idle.len() == self.slots.len()
+        self.slots.is_quiet()
     }
 
     fn submit(&mut self, now_ns: u64) {
-        while let Some(index) = self.idle.last().copied() {
-            let Some((op, unit)) = self.feed.next() else { return };
-            self.idle.pop();
+        while let Some((index, op, unit)) = self.slots.take(&mut self.feed) {
             self.start(index, op, self.plan.slba(unit), now_ns);
         }
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.transmit.flush(&self.stream, &self.payloads).context("sending")
+        self.transmit.flush(&self.stream, self.slots.payloads()).context("sending")
     }
 
     fn receive(&mut self) -> Result<Filled> {
@@ -92,22 +78,8 @@ impl Lane for NvmeLane {
                 }
                 Some(Event::R2t(r2t)) => self.answer(&r2t)?,
                 Some(Event::Data { cid, offset, bytes }) => {
-                    let slot =
-                        self.slots.get_mut(usize::from(cid)).filter(|slot| slot.busy && slot.op == Op::Read);
-                    let slot =
-                        slot.with_context(|| format!("C2HData for CID {cid:#06x}, not a read in flight"))?;
-                    let end = offset.saturating_add(bytes.len());
-                    ensure!(
-                        offset == slot.received && end <= self.plan.io_wire_bytes,
-                        "C2HData at {offset}..{end} where {} was next",
-                        slot.received
-                    );
-                    slot.received = end;
-                    let kept =
-                        self.read_data.get_mut(usize::from(cid)).and_then(|data| data.get_mut(offset..end));
-                    if let Some(kept) = kept {
-                        kept.copy_from_slice(bytes);
-                    }
+                    let kept = self.slots.keep(&self.plan, cid.into(), offset, bytes);
+                    kept.with_context(|| format!("C2HData for CID {cid:#06x}"))?;
                 }
             }
         }
@@ -129,11 +101,7 @@ impl NvmeLane {
                 if op == Op::Write && write_in_capsule { vec![0; plan.io_wire_bytes] } else { Vec::new() };
             Template::new(&Pdu::CapsuleCmd { sqe, data }.encode(digests, data_alignment))
         };
-        let mut random = Random::new(plan.seed ^ u64::from(stream.local_addr()?.port()));
-        let payloads =
-            if writes { (0..depth).map(|_| plan.payload(&mut random)).collect() } else { Vec::new() };
-        let read_data = if plan.verify { vec![vec![0; plan.io_wire_bytes]; depth] } else { Vec::new() };
-        let slot = Slot { busy: false, op: Op::Read, slba: 0, submitted_ns: 0, received: 0 };
+        let slots = Slots::new(plan, depth, writes, stream.local_addr()?.port());
         Ok(Self {
             read_template: template(Op::Read)?,
             write_template: template(Op::Write)?,
@@ -145,10 +113,7 @@ impl NvmeLane {
             maxh2cdata: usize::try_from(resp.maxh2cdata)?.max(1),
             data_alignment,
             write_in_capsule,
-            slots: vec![slot; depth],
-            idle: (0..depth).rev().collect(),
-            payloads,
-            read_data,
+            slots,
             transmit: Transmit::default(),
             receive: Receive::new(digests),
         })
@@ -156,8 +121,7 @@ impl NvmeLane {
 
     fn start(&mut self, index: usize, op: Op, slba: u64, now_ns: u64) {
         let cid = u16::try_from(index).expect("the depth fits a CID");
-        let slot = self.slots.get_mut(index).expect("slots are numbered by depth");
-        *slot = Slot { busy: true, op, slba, submitted_ns: now_ns, received: 0 };
+        self.slots.start(index, op, slba, now_ns);
         let template = match op {
             Op::Read => &self.read_template,
             Op::Write => &self.write_template,
@@ -172,9 +136,7 @@ impl NvmeLane {
             self.transmit.header(&crc32_iscsi(&capsule).to_le_bytes());
         }
         if op == Op::Write {
-            let payload =
-                self.payloads.get_mut(index).expect("a load that writes has a payload for each slot");
-            self.plan.stamp(payload, slba);
+            self.slots.stamp(&self.plan, index, slba);
             if self.write_in_capsule {
                 self.data(index, 0, self.plan.io_wire_bytes, 72);
             }
@@ -189,23 +151,18 @@ impl NvmeLane {
         self.transmit.header(PADDING.get(..padding).expect("alignment is at most 128 bytes"));
         self.transmit.payload(slot, from, len);
         if self.digests.data {
-            let bytes =
-                self.payloads.get(slot).and_then(|payload| payload.get(from..from.saturating_add(len)));
-            let crc = crc32_iscsi(bytes.expect("the range was checked"));
+            let crc = crc32_iscsi(self.slots.payload_part(slot, from, len));
             self.transmit.header(&crc.to_le_bytes());
         }
     }
 
     fn answer(&mut self, r2t: &R2t) -> Result<()> {
         let index = usize::from(r2t.cccid);
-        let slot = self.slots.get(index).filter(|slot| slot.busy && slot.op == Op::Write);
-        slot.with_context(|| format!("R2T for CID {:#06x}, not a write in flight", r2t.cccid))?;
         let start = usize::try_from(r2t.r2to)?;
         let end = start.saturating_add(usize::try_from(r2t.r2tl)?);
-        ensure!(
-            !self.write_in_capsule && start < end && end <= self.plan.io_wire_bytes,
-            "R2T for {start}..{end}"
-        );
+        let demanded = self.slots.demand_write(&self.plan, index, start, end);
+        demanded.with_context(|| format!("R2T for CID {:#06x}", r2t.cccid))?;
+        ensure!(!self.write_in_capsule, "R2T for a write whose data is in its capsule");
         let mut at = start;
         while at < end {
             let next = at.saturating_add(self.maxh2cdata).min(end);
@@ -254,24 +211,15 @@ impl NvmeLane {
     /// Ends a command; `None` if the Flush of its write follows.
     fn finish(&mut self, cqe: Cqe) -> Result<Option<Finished>> {
         let index = usize::from(cqe.cid);
-        let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.busy) else {
+        let Some((op, slba, submitted_ns)) = self.slots.in_flight(index) else {
             bail!("a response for CID {:#06x}, which is not in flight", cqe.cid);
         };
-        slot.busy = false;
-        let (op, slba, submitted_ns, received) = (slot.op, slot.slba, slot.submitted_ns, slot.received);
         if self.plan.flush && op == Op::Write && cqe.status.is_success() {
             self.start(index, Op::Flush, slba, submitted_ns);
             return Ok(None);
         }
-        self.idle.push(index);
-        let mut bad_block = None;
-        if op == Op::Read && cqe.status.is_success() {
-            ensure!(received == self.plan.io_wire_bytes, "a read succeeded with {received} bytes");
-            bad_block = self.read_data.get(index).and_then(|data| self.plan.first_bad_block(data, slba));
-        }
-        let op = if op == Op::Flush { Op::Write } else { op };
         let failure = (!cqe.status.is_success()).then_some(Failure::Nvme(cqe.status));
-        Ok(Some(Finished { op, failure, submitted_ns, bad_block }))
+        self.slots.finish(&self.plan, index, failure).map(Some)
     }
 }
 
