@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use holdfast_testkit::iscsi::{Login, Scsi, Session, test_unit_ready};
 use holdfast_testkit::pi::{PiFormat, Tags};
-use serde_json::json;
 
 use crate::{Appliance, Share, eventually};
 
@@ -66,10 +65,7 @@ impl Appliance {
     /// # Errors
     /// When the API refuses.
     pub fn admit_initiator(&self, name: &str, share: &Share, view: &str, enforce: &str) -> Result<()> {
-        self.rest().post("/hosts", &json!({"name": name, "iqn": host_iqn(name)}))?;
-        let grant = json!({"view": view, "enforce": enforce});
-        self.rest().put(&format!("/subsystems/{}/hosts/{name}", share.name), &grant)?;
-        Ok(())
+        self.admit_as(name, ("iqn", &host_iqn(name)), share, view, enforce)
     }
 
     /// A session of the scripted initiator `name`, as soon as the target takes one, and without the unit attentions of its

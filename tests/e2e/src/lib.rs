@@ -16,6 +16,7 @@ mod channel;
 mod device;
 mod events;
 mod guest;
+mod hosts;
 mod initiator;
 mod libiscsi;
 mod medium;

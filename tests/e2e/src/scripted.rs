@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use holdfast_testkit::{ConnectOptions, Connection, Io, Options, Session};
-use serde_json::json;
 
 use crate::{Appliance, Share, eventually};
 
@@ -29,10 +28,7 @@ impl Appliance {
     /// # Errors
     /// When the API refuses.
     pub fn admit_scripted(&self, name: &str, share: &Share, view: &str, enforce: &str) -> Result<()> {
-        self.rest().post("/hosts", &json!({"name": name, "nqn": host_nqn(name)}))?;
-        let grant = json!({"view": view, "enforce": enforce});
-        self.rest().put(&format!("/subsystems/{}/hosts/{name}", share.name), &grant)?;
-        Ok(())
+        self.admit_as(name, ("nqn", &host_nqn(name)), share, view, enforce)
     }
 
     /// A session of the scripted host `name`.

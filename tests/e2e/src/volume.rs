@@ -72,10 +72,7 @@ impl Appliance {
     /// # Errors
     /// When the API refuses.
     pub fn admit(&self, name: &str, host: &HostIdentity, share: &Share, view: View) -> Result<()> {
-        self.rest().post("/hosts", &json!({"name": name, "nqn": host.nqn}))?;
-        let grant = json!({"view": view.word(), "enforce": "any"});
-        self.rest().put(&format!("/subsystems/{}/hosts/{name}", share.name), &grant)?;
-        Ok(())
+        self.admit_as(name, ("nqn", &host.nqn), share, view.word(), "any")
     }
 
     /// What was counted for host `host` on `share`: the element of `volumes` in its counters.

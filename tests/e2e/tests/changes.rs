@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use holdfast_e2e::{Appliance, Plane, Share, eventually, host_nqn};
 use holdfast_testkit::wire::{code, le32, opcode};
 use holdfast_testkit::{Command, Completion, Io, Options, Session};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::Duration;
 
 const SEEN_LIMIT: Duration = Duration::from_secs(30);
@@ -30,12 +30,6 @@ fn nqns(appliance: &Appliance, host: &str) -> Result<Vec<String>> {
     Ok(subsystems.map(|entry| entry.subnqn).collect())
 }
 
-fn host_names(appliance: &Appliance) -> Result<Vec<String>> {
-    let hosts = appliance.rest().items("/hosts")?;
-    let names = hosts.iter().filter_map(|host| host.get("name").and_then(Value::as_str).map(str::to_owned));
-    Ok(names.collect())
-}
-
 #[test]
 fn discovery_lists_what_the_asker_may_use_and_records_nobody() -> Result<()> {
     let appliance = Appliance::start("changes_discovery")?;
@@ -53,7 +47,7 @@ fn discovery_lists_what_the_asker_may_use_and_records_nobody() -> Result<()> {
     let mut both = nqns(&appliance, "me")?;
     both.sort();
     ensure!(both == [mine.nqn.clone(), other.nqn.clone()], "{both:?}");
-    ensure!(host_names(&appliance)? == ["me", "you"], "discovery recorded somebody");
+    ensure!(appliance.host_names()? == ["me", "you"], "discovery recorded somebody");
     appliance.stop()
 }
 
@@ -95,29 +89,15 @@ fn a_host_that_nobody_registered_is_recorded_under_its_hash_and_merged_later() -
         eventually(SEEN_LIMIT, "the record of the host", || Ok(Some(rest.get(&format!("/hosts/{name}"))?)))?;
     ensure!(host.get("nqn") == Some(&json!(nqn)), "{host}");
     ensure!(host.pointer("/policy/declared") == Some(&json!("unknown")), "{host}");
-    eventually(SEEN_LIMIT, "its session", || {
-        let host = rest.get(&format!("/hosts/{name}"))?;
-        let session = host.pointer("/sessions/0").context("a session")?.clone();
-        ensure!(session.get("transport") == Some(&json!("nvme-tcp")), "{session}");
-        ensure!(session.get("subsystem") == Some(&json!("open")), "{session}");
-        ensure!(session.get("authenticated") == Some(&json!(false)), "{session}");
-        Ok(Some(()))
-    })?;
-    let inserted = |host: &str, expected: u64| {
-        eventually(SEEN_LIMIT, &format!("{expected} blocks of {host}"), || {
-            let counters = appliance.counters(host, &share)?;
-            let seen = holdfast_e2e::counter(&counters, "write", "blocks_inserted")?;
-            Ok((seen == expected).then_some(()))
-        })
-    };
-    inserted(&name, 4)?;
+    appliance.shown_session(&name, "nvme-tcp", &share)?;
+    appliance.wait_inserted(&name, &share, 4)?;
     // Setting its identity merges it into a registered host, with its history, while its session goes on.
     rest.post("/hosts", &json!({"name": "known"}))?;
     rest.patch("/hosts/known", &json!({"nqn": nqn}))?;
-    inserted("known", 4)?;
-    ensure!(host_names(&appliance)? == ["known"], "{:?}", host_names(&appliance)?);
+    appliance.wait_inserted("known", &share, 4)?;
+    ensure!(appliance.host_names()? == ["known"], "{:?}", appliance.host_names()?);
     session.io(1).write(1, &Io::at(8, 2), &[2; 2 * 4096])?.ok()?;
-    inserted("known", 6)?;
+    appliance.wait_inserted("known", &share, 6)?;
     session.close()?;
     // An identity of a registered host cannot be taken from it.
     let taken = rest.exchange("POST", "/api/v1/hosts", &json!({"name": "thief", "nqn": nqn}).to_string())?;

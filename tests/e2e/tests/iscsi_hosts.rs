@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use holdfast_e2e::{Appliance, Plane, Share, eventually};
+use holdfast_e2e::{Appliance, Plane, eventually, host_iqn};
 use holdfast_testkit::Error;
 use holdfast_testkit::iscsi::{Login, Medium, Op, Scsi, Session, inquiry, test_unit_ready, text};
 use serde_json::{Value, json};
@@ -22,43 +22,13 @@ const LOGOUT_REQUESTED: u8 = 1;
 /// Logout Response 0: the session was closed. RFC 7143 §11.15.1 "Response".
 const CLOSED: u8 = 0;
 
-fn host_iqn(name: &str) -> String {
-    format!("iqn.2026-11.io.holdfast.test:{name}")
-}
-
-fn target_iqn(share: &Share) -> String {
-    format!("iqn.2026-11.io.holdfast:{}", share.name)
-}
-
-fn portal(appliance: &Appliance) -> (&'static str, u16) {
-    ("127.0.0.1", appliance.iscsi_port())
-}
-
 fn try_log_in(appliance: &Appliance, host: &str, target: &str) -> Result<Session, Error> {
-    Session::open(portal(appliance), &Login::new(&host_iqn(host), target))
-}
-
-/// A session as soon as the target knows of the host's access, its first unit attentions taken.
-fn log_in(appliance: &Appliance, host: &str, share: &Share) -> Result<Session> {
-    let mut session =
-        eventually(SEEN_LIMIT, "access", || Ok(Some(try_log_in(appliance, host, &target_iqn(share))?)))?;
-    eventually(SEEN_LIMIT, "a unit that is ready", || {
-        session.run(Scsi::new(0, test_unit_ready()))?.ok()?;
-        Ok(Some(()))
-    })?;
-    Ok(session)
+    Session::open(appliance.iscsi(), &Login::new(&host_iqn(host), target))
 }
 
 fn refusal(appliance: &Appliance, host: &str, target: &str) -> Result<(u8, u8)> {
     let error = try_log_in(appliance, host, target).err().context("let in")?;
     error.login_status().with_context(|| format!("not refused by a status: {error}"))
-}
-
-fn admit(appliance: &Appliance, host: &str, share: &Share, view: &str) -> Result<()> {
-    appliance.rest().post("/hosts", &json!({"name": host, "iqn": host_iqn(host)}))?;
-    let grant = json!({"view": view, "enforce": "any"});
-    appliance.rest().put(&format!("/subsystems/{}/hosts/{host}", share.name), &grant)?;
-    Ok(())
 }
 
 fn write(session: &mut Session, lba: u64, blocks: u32) -> Result<()> {
@@ -74,17 +44,11 @@ fn is_protected(session: &mut Session) -> Result<bool> {
 }
 
 fn targets(appliance: &Appliance, host: &str) -> Result<Vec<String>> {
-    let mut session = Session::open(portal(appliance), &Login::discovery(&host_iqn(host)))?;
+    let mut session = Session::open(appliance.iscsi(), &Login::discovery(&host_iqn(host)))?;
     let found = session.send_targets("All")?;
     session.logout(CLOSED)?;
     let names = found.into_iter().filter(|(key, _)| key == "TargetName");
     Ok(names.map(|(_, name)| name).collect())
-}
-
-fn host_names(appliance: &Appliance) -> Result<Vec<String>> {
-    let hosts = appliance.rest().items("/hosts")?;
-    let names = hosts.iter().filter_map(|host| host.get("name").and_then(Value::as_str).map(str::to_owned));
-    Ok(names.collect())
 }
 
 #[test]
@@ -92,21 +56,23 @@ fn discovery_lists_what_the_asker_may_use_and_records_nobody() -> Result<()> {
     let appliance = Appliance::start("iscsi_hosts_discovery")?;
     let mine = appliance.share("mine", 8, 4096)?;
     let other = appliance.share("other", 8, 4096)?;
-    admit(&appliance, "me", &mine, "auto")?;
-    admit(&appliance, "you", &other, "auto")?;
-    eventually(SEEN_LIMIT, "the grants", || {
-        Ok((targets(&appliance, "you")? == [target_iqn(&other)]).then_some(()))
-    })?;
-    ensure!(targets(&appliance, "me")? == [target_iqn(&mine)]);
+    appliance.admit_initiator("me", &mine, "auto", "any")?;
+    appliance.admit_initiator("you", &other, "auto", "any")?;
+    eventually(
+        SEEN_LIMIT,
+        "the grants",
+        || Ok((targets(&appliance, "you")? == [other.iqn()]).then_some(())),
+    )?;
+    ensure!(targets(&appliance, "me")? == [mine.iqn()]);
     ensure!(targets(&appliance, "stranger")?.is_empty());
     appliance.rest().patch("/subsystems/other", &json!({"allow_any_host": true}))?;
     eventually(SEEN_LIMIT, "the open subsystem", || {
-        Ok((targets(&appliance, "stranger")? == [target_iqn(&other)]).then_some(()))
+        Ok((targets(&appliance, "stranger")? == [other.iqn()]).then_some(()))
     })?;
-    let one = Session::open(portal(&appliance), &Login::discovery(&host_iqn("me")))?.send_targets("All")?;
+    let one = Session::open(appliance.iscsi(), &Login::discovery(&host_iqn("me")))?.send_targets("All")?;
     let address = format!("{}:{},1", holdfast_e2e::Guest::GATEWAY, appliance.iscsi_port());
     ensure!(text::value(&one, "TargetAddress") == Some(address.as_str()), "{one:?}");
-    ensure!(host_names(&appliance)? == ["me", "you"], "discovery recorded somebody");
+    ensure!(appliance.host_names()? == ["me", "you"], "discovery recorded somebody");
     appliance.stop()
 }
 
@@ -116,7 +82,7 @@ fn a_host_that_nobody_registered_is_recorded_under_its_hash_and_merged_later() -
     let share = appliance.share("open", 8, 4096)?;
     let rest = appliance.rest();
     rest.patch("/subsystems/open", &json!({"allow_any_host": true}))?;
-    let mut session = log_in(&appliance, "somebody", &share)?;
+    let mut session = appliance.log_in("somebody", &share)?;
     ensure!(!is_protected(&mut session)?, "view auto is plain");
     write(&mut session, 0, 4)?;
     let (name, iqn) = (format!("host-{SOMEBODY}"), host_iqn("somebody"));
@@ -124,31 +90,17 @@ fn a_host_that_nobody_registered_is_recorded_under_its_hash_and_merged_later() -
     let host = eventually(SEEN_LIMIT, "the record of the host", || Ok(Some(rest.get(&path)?)))?;
     ensure!((host.get("iqn"), host.get("nqn")) == (Some(&json!(iqn)), Some(&Value::Null)), "{host}");
     ensure!(host.pointer("/policy/declared") == Some(&json!("unknown")), "{host}");
-    eventually(SEEN_LIMIT, "its session", || {
-        let host = rest.get(&path)?;
-        let session = host.pointer("/sessions/0").context("a session")?.clone();
-        ensure!(session.get("transport") == Some(&json!("iscsi")), "{session}");
-        ensure!(session.get("subsystem") == Some(&json!("open")), "{session}");
-        ensure!(session.get("authenticated") == Some(&json!(false)), "{session}");
-        let address = session.get("address").and_then(Value::as_str).unwrap_or_default();
-        ensure!(address.starts_with("127.0.0.1:"), "{session}");
-        Ok(Some(()))
-    })?;
-    let inserted = |host: &str, expected: u64| {
-        eventually(SEEN_LIMIT, &format!("{expected} blocks of {host}"), || {
-            let counters = appliance.counters(host, &share)?;
-            let seen = holdfast_e2e::counter(&counters, "write", "blocks_inserted")?;
-            Ok((seen == expected).then_some(()))
-        })
-    };
-    inserted(&name, 4)?;
+    let shown = appliance.shown_session(&name, "iscsi", &share)?;
+    let address = shown.get("address").and_then(Value::as_str).unwrap_or_default();
+    ensure!(address.starts_with("127.0.0.1:"), "{shown}");
+    appliance.wait_inserted(&name, &share, 4)?;
     // Setting its identity merges it into a registered host, with its history, while its session goes on.
     rest.post("/hosts", &json!({"name": "known"}))?;
     rest.patch("/hosts/known", &json!({"iqn": iqn}))?;
-    inserted("known", 4)?;
-    ensure!(host_names(&appliance)? == ["known"], "{:?}", host_names(&appliance)?);
+    appliance.wait_inserted("known", &share, 4)?;
+    ensure!(appliance.host_names()? == ["known"], "{:?}", appliance.host_names()?);
     write(&mut session, 8, 2)?;
-    inserted("known", 6)?;
+    appliance.wait_inserted("known", &share, 6)?;
     ensure!(session.logout(CLOSED)? == CLOSED);
     eventually(SEEN_LIMIT, "the end of the session in the API", || {
         Ok((rest.get("/hosts/known")?.get("sessions") == Some(&json!([]))).then_some(()))
@@ -166,17 +118,17 @@ fn access_taken_away_ends_the_sessions_that_lost_it_and_no_others() -> Result<()
     let share = appliance.share("disk", 8, 4096)?;
     let rest = appliance.rest();
     rest.patch("/subsystems/disk", &json!({"allow_any_host": true}))?;
-    admit(&appliance, "granted", &share, "plain")?;
-    admit(&appliance, "other", &share, "plain")?;
-    let granted = log_in(&appliance, "granted", &share)?;
-    let mut other = log_in(&appliance, "other", &share)?;
-    let stranger = log_in(&appliance, "stranger", &share)?;
+    appliance.admit_initiator("granted", &share, "plain", "any")?;
+    appliance.admit_initiator("other", &share, "plain", "any")?;
+    let granted = appliance.log_in("granted", &share)?;
+    let mut other = appliance.log_in("other", &share)?;
+    let stranger = appliance.log_in("stranger", &share)?;
     rest.patch("/subsystems/disk", &json!({"allow_any_host": false}))?;
     let ended = |what: &str, session: Session| {
         session.into_connection().into_socket().expect_close().with_context(|| what.to_owned())
     };
     ended("allow_any_host taken away", stranger)?;
-    ensure!(refusal(&appliance, "stranger", &target_iqn(&share))? == AUTHORIZATION_FAILURE);
+    ensure!(refusal(&appliance, "stranger", &share.iqn())? == AUTHORIZATION_FAILURE);
     let nowhere = "iqn.2026-11.io.holdfast:nowhere";
     ensure!(refusal(&appliance, "other", nowhere)? == TARGET_NOT_FOUND);
     rest.delete("/subsystems/disk/hosts/granted")?;
@@ -191,25 +143,25 @@ fn access_taken_away_ends_the_sessions_that_lost_it_and_no_others() -> Result<()
 fn a_changed_view_waits_for_the_last_session() -> Result<()> {
     let appliance = Appliance::start("iscsi_hosts_view")?;
     let share = appliance.share("disk", 8, 4096)?;
-    admit(&appliance, "host", &share, "plain")?;
-    let mut first = log_in(&appliance, "host", &share)?;
+    appliance.admit_initiator("host", &share, "plain", "any")?;
+    let mut first = appliance.log_in("host", &share)?;
     let answer = appliance.rest().put("/subsystems/disk/hosts/host", &json!({"view": "pi"}))?;
     ensure!(answer.get("view") == Some(&json!("pi")), "{answer}");
     // Another host shows when the target has the change.
-    admit(&appliance, "marker", &share, "pi")?;
-    let mut marker = log_in(&appliance, "marker", &share)?;
+    appliance.admit_initiator("marker", &share, "pi", "any")?;
+    let mut marker = appliance.log_in("marker", &share)?;
     ensure!(is_protected(&mut marker)?);
     marker.logout(CLOSED)?;
     ensure!(!is_protected(&mut first)?, "the session's view changed under it");
     write(&mut first, 0, 1)?;
     // Another initiator port of the same host: a session beside the first one.
-    let beside = Login::new(&host_iqn("host"), &target_iqn(&share)).qualifier(2);
-    let mut second = Session::open(portal(&appliance), &beside)?;
+    let beside = Login::new(&host_iqn("host"), &share.iqn()).qualifier(2);
+    let mut second = Session::open(appliance.iscsi(), &beside)?;
     ensure!(!is_protected(&mut second)?, "a second session has another view than the first one");
     second.logout(CLOSED)?;
     first.logout(CLOSED)?;
     eventually(SEEN_LIMIT, "the PI view", || {
-        let mut session = try_log_in(&appliance, "host", &target_iqn(&share))?;
+        let mut session = try_log_in(&appliance, "host", &share.iqn())?;
         let is_protected = is_protected(&mut session)?;
         session.logout(CLOSED)?;
         Ok(is_protected.then_some(()))
@@ -222,11 +174,11 @@ fn a_stop_asks_initiators_to_log_out_and_waits_for_those_that_do() -> Result<()>
     let appliance = Appliance::start("iscsi_hosts_stop")?;
     let share = appliance.share("disk", 8, 4096)?;
     for host in ["polite", "deaf"] {
-        admit(&appliance, host, &share, "plain")?;
+        appliance.admit_initiator(host, &share, "plain", "any")?;
     }
-    let mut polite = log_in(&appliance, "polite", &share)?;
+    let mut polite = appliance.log_in("polite", &share)?;
     // One that does nothing about it holds nothing up for good.
-    let deaf = log_in(&appliance, "deaf", &share)?;
+    let deaf = appliance.log_in("deaf", &share)?;
     write(&mut polite, 0, 4)?;
     let asked = Instant::now();
     let stopped = thread::spawn(move || appliance.stop());
