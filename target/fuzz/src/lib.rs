@@ -36,6 +36,7 @@ pub mod io;
 pub mod iscsi;
 mod link;
 pub mod login;
+mod medium;
 mod portal;
 pub mod stateful;
 pub mod text;

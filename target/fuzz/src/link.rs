@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use holdfast_block::TransmitSink;
 use holdfast_nvme::Connection;
 
 use crate::wire::{self, Digests, Pdu, Sqe};
@@ -25,30 +24,6 @@ pub(crate) struct Link {
     /// Bytes were sent of which this end does not know what commands they make.
     pub(crate) is_lost: bool,
     next_cid: u16,
-}
-
-/// A piece of a batch.
-pub(crate) enum Piece {
-    Inline(Vec<u8>),
-    Region { offset: usize, len: usize },
-    Zeroes(usize),
-}
-
-/// A batch, to be put together when the pool's memory can be looked at.
-#[derive(Default)]
-pub(crate) struct Batch(pub(crate) Vec<Piece>);
-
-impl TransmitSink for Batch {
-    fn inline(&mut self, bytes: &[u8]) {
-        self.0.push(Piece::Inline(bytes.to_vec()));
-    }
-    fn region(&mut self, region: u16, offset: usize, len: usize) {
-        assert_eq!(region, 0, "there is one pool");
-        self.0.push(Piece::Region { offset, len });
-    }
-    fn zeroes(&mut self, len: usize) {
-        self.0.push(Piece::Zeroes(len));
-    }
 }
 
 impl Link {

@@ -3,18 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use holdfast_block::attribution::{FaultReport, FaultSink};
 use holdfast_block::{
     BlockCount, BlockPort, ConnectionConfig, CounterBook, Disposition, Enforce, Exports, Grant, HostBook,
-    HostId, HostRecord, Lba, Namespace, PoolId, Portal, Service, ServiceLimits, SessionBook, Store,
-    Subsystem, SubsystemId, View, VolumeId, VolumeInfo,
+    HostId, HostRecord, Lba, Namespace, Portal, SessionBook, Store, Subsystem, SubsystemId, View, VolumeId,
+    VolumeInfo,
 };
 use holdfast_nvme::{Connection, Context, Directory, DirectoryConfig};
 use holdfast_pi::{GuardKind, PiFormat, PiType};
-use holdfast_store::{MemoryPool, PoolConfig, Stores, VolumeSpec};
 
 use crate::bystander::Bystander;
-use crate::link::{Batch, Link, Piece};
+use crate::link::Link;
+use crate::medium::{self, Batch, Port};
 use crate::wire::{self, Digests};
 
 /// The subsystem and the host that are played with.
@@ -28,19 +27,6 @@ pub(crate) const LARGE_NSID: u32 = 1;
 pub(crate) const SMALL_NSID: u32 = 2;
 /// Blocks of each volume.
 pub(crate) const BLOCKS: u64 = 64;
-
-const POOL_BYTES: u64 = 1 << 20;
-const IN_FLIGHT_BYTES: u64 = 1 << 20;
-const MAP_BYTES: u64 = 1 << 20;
-
-type Port = Service<Stores<Vec<u8>>, Nobody>;
-
-/// Takes reports of failed checks, of which there are many.
-pub(crate) struct Nobody;
-
-impl FaultSink for Nobody {
-    fn report(&mut self, _: FaultReport) {}
-}
 
 /// The target, and who is connected to it.
 pub(crate) struct World {
@@ -62,22 +48,7 @@ pub(crate) struct World {
 impl World {
     /// A target whose bystander is at work.
     pub(crate) fn new() -> World {
-        let pool = PoolId::new(1).unwrap();
-        let config = PoolConfig {
-            in_flight_bytes: IN_FLIGHT_BYTES,
-            map_bytes: MAP_BYTES,
-            ..PoolConfig::new(pool, POOL_BYTES)
-        };
-        let memory = vec![0; MemoryPool::<Vec<u8>>::layout_len(&config).unwrap()];
-        let mut stores = Stores::new();
-        stores.add_pool(0, MemoryPool::create(memory, &config).unwrap()).unwrap();
-        for info in [volume(1), volume(2), volume(3)] {
-            let VolumeInfo { id, block_len, block_count, format, uuid, nguid } = info;
-            stores
-                .create_volume(pool, &VolumeSpec { id, uuid, nguid, block_len, block_count, format })
-                .unwrap();
-        }
-        let counters = Arc::new(CounterBook::default());
+        let (port, counters) = medium::port(&[volume(1), volume(2), volume(3)]);
         let portal = Portal { advertised: None, listening: "127.0.0.1:4420".parse().unwrap() };
         let directory = DirectoryConfig {
             serial_prefix: "HF".into(),
@@ -92,8 +63,8 @@ impl World {
             directory: Directory::new(directory),
             hosts: HostBook::new(vec![], || HostId::new(77).unwrap()),
             sessions: SessionBook::default(),
-            counters: Arc::clone(&counters),
-            port: Service::new(stores, Nobody, counters, ServiceLimits::default()),
+            counters,
+            port,
             directory_seen: 0,
             now_ms: 1_000,
             links: Vec::new(),
@@ -175,16 +146,9 @@ impl World {
         if !self.with(at, |connection, cx| connection.poll_transmit(cx, &mut batch)) {
             return false;
         }
-        let memory = self.port.store().pool(PoolId::new(1).unwrap()).unwrap().memory();
         let link = &mut self.links[at];
         link.sending = true;
-        for piece in batch.0 {
-            match piece {
-                Piece::Inline(bytes) => link.inbox.extend_from_slice(&bytes),
-                Piece::Region { offset, len } => link.inbox.extend_from_slice(&memory[offset..offset + len]),
-                Piece::Zeroes(len) => link.inbox.resize(link.inbox.len() + len, 0),
-            }
-        }
+        batch.arrive(&self.port, &mut link.inbox);
         true
     }
 

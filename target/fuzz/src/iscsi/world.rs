@@ -3,19 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use holdfast_block::attribution::{FaultReport, FaultSink};
 use holdfast_block::{
     BlockPort, ConnectionConfig, CounterBook, Disposition, Enforce, Exports, Grant, HostBook, HostId,
-    HostRecord, Namespace, PoolId, Portal, Service, ServiceLimits, SessionBook, Subsystem, SubsystemId,
-    TransmitSink, View, VolumeId, VolumeInfo,
+    HostRecord, Namespace, Portal, SessionBook, Subsystem, SubsystemId, View, VolumeId, VolumeInfo,
 };
 use holdfast_iscsi::{Connection, Context, Directory};
 use holdfast_pi::{GuardKind, PiFormat, PiType};
 use holdfast_scsi::UnitBook;
-use holdfast_store::{MemoryPool, PoolConfig, Stores, VolumeSpec};
 
 use super::initiator::Initiator;
 use super::wire::{DATA_IN, Digests, NO_TAG, NOP_IN, Pdu, R2T};
+use crate::medium::{self, Batch, Port};
 
 /// The target that is played with, and the initiator that does it.
 pub(crate) const TARGET: &str = "iqn.2026-11.io.holdfast:played-with";
@@ -26,14 +24,6 @@ const BYSTANDER: &str = "iqn.2026-11.example:bystander";
 
 /// Blocks of each volume: of 512 bytes, with tuples of type 1 on LUN 0, and of type 2 on LUN 1.
 pub(crate) const BLOCKS: u64 = 256;
-
-type Port = Service<Stores<Vec<u8>>, Nobody>;
-
-struct Nobody;
-
-impl FaultSink for Nobody {
-    fn report(&mut self, _: FaultReport) {}
-}
 
 /// A connection, and what came over it.
 pub(crate) struct Link {
@@ -62,42 +52,10 @@ pub(crate) struct World {
     bystander: Option<Initiator>,
 }
 
-enum Piece {
-    Inline(Vec<u8>),
-    Region { offset: usize, len: usize },
-    Zeroes(usize),
-}
-
-#[derive(Default)]
-struct Batch(Vec<Piece>);
-
-impl TransmitSink for Batch {
-    fn inline(&mut self, bytes: &[u8]) {
-        self.0.push(Piece::Inline(bytes.to_vec()));
-    }
-    fn region(&mut self, _: u16, offset: usize, len: usize) {
-        self.0.push(Piece::Region { offset, len });
-    }
-    fn zeroes(&mut self, len: usize) {
-        self.0.push(Piece::Zeroes(len));
-    }
-}
-
 impl World {
     /// A target whose bystander is at work.
     pub(crate) fn new() -> World {
-        let pool = PoolId::new(1).unwrap();
-        let config =
-            PoolConfig { in_flight_bytes: 1 << 20, map_bytes: 1 << 20, ..PoolConfig::new(pool, 1 << 20) };
-        let memory = vec![0; MemoryPool::<Vec<u8>>::layout_len(&config).unwrap()];
-        let mut stores = Stores::new();
-        stores.add_pool(0, MemoryPool::create(memory, &config).unwrap()).unwrap();
-        for info in [volume(1), volume(2), volume(3)] {
-            let VolumeInfo { id, block_len, block_count, format, uuid, nguid } = info;
-            let spec = VolumeSpec { id, uuid, nguid, block_len, block_count, format };
-            stores.create_volume(pool, &spec).unwrap();
-        }
-        let counters = Arc::new(CounterBook::default());
+        let (port, counters) = medium::port(&[volume(1), volume(2), volume(3)]);
         let portal = Portal { advertised: None, listening: "127.0.0.1:3260".parse().unwrap() };
         let mut world = World {
             exports: exports(1, u8::MAX),
@@ -106,8 +64,8 @@ impl World {
             units: UnitBook::default(),
             hosts: HostBook::new(vec![], || HostId::new(77).unwrap()),
             sessions: SessionBook::default(),
-            counters: Arc::clone(&counters),
-            port: Service::new(stores, Nobody, counters, ServiceLimits::default()),
+            counters,
+            port,
             seen: (0, 0),
             now_ms: 1_000,
             links: Vec::new(),
@@ -187,16 +145,9 @@ impl World {
         if !self.with(at, |connection, cx| connection.poll_transmit(cx, &mut batch)) {
             return false;
         }
-        let memory = self.port.store().pool(PoolId::new(1).unwrap()).unwrap().memory();
         let link = &mut self.links[at];
         link.sending = true;
-        for piece in batch.0 {
-            match piece {
-                Piece::Inline(bytes) => link.inbox.extend_from_slice(&bytes),
-                Piece::Region { offset, len } => link.inbox.extend_from_slice(&memory[offset..offset + len]),
-                Piece::Zeroes(len) => link.inbox.resize(link.inbox.len() + len, 0),
-            }
-        }
+        batch.arrive(&self.port, &mut link.inbox);
         true
     }
 
