@@ -2,37 +2,10 @@
 # write a tree, unmount, disconnect, connect again, and find the tree unchanged and the file system clean.
 . ./lib.sh
 
-digest_options() {
-    case $1 in
-        bare) ;;
-        digests) echo --hdr-digest --data-digest ;;
-    esac
-}
-
 connect() {
     # shellcheck disable=SC2046 # The options are words.
     connect_all $(digest_options "$1")
     echo "guest: /dev/$(disk), $(cat "/sys/block/$(disk)/queue/logical_block_size")-byte blocks"
-}
-
-one_round() {
-    local file_system=$1 wire=$2
-    connect "$wire"
-    make_file_system "$file_system"
-    mount -t "$file_system" "/dev/$(disk)" /mnt
-    make_tree /mnt
-    list_tree /mnt >/run/before
-    umount /mnt
-    account
-    disconnect
-
-    connect "$wire"
-    mount -t "$file_system" "/dev/$(disk)" /mnt
-    list_tree /mnt | cmp - /run/before || fail "$file_system ($wire): the tree has changed"
-    umount /mnt
-    check_file_system "$file_system" || fail "$file_system ($wire): the file system is not clean"
-    account
-    disconnect
 }
 
 modprobe -a nvme-tcp ext4 xfs
@@ -49,7 +22,7 @@ account
 disconnect
 [ "${MEET:-}" = "" ] || phase "$MEET"
 for word in $ROUNDS; do
-    one_round "${word%/*}" "${word#*/}"
+    tree_round "${word%/*}" "${word#*/}"
     echo "guest: $word done at $(cut -d' ' -f1 /proc/uptime) s"
 done
 report_accounts

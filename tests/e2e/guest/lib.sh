@@ -174,3 +174,33 @@ list_tree() {
     (cd "$1" && find . -path ./lost+found -prune -o -type f -print | sort | xargs sha256sum)
     (cd "$1" && find . -path ./lost+found -prune -o ! -type d -exec stat -c '%n %F %s %h' {} + | sort)
 }
+
+# digest_options bare|digests: what connect_all is told.
+digest_options() {
+    case $1 in
+        bare) ;;
+        digests) echo --hdr-digest --data-digest ;;
+    esac
+}
+
+# tree_round FILESYSTEM WIRE: make the file system, write a tree, unmount, disconnect, connect again with the job's `connect WIRE`, and
+# find the tree unchanged and the file system clean.
+tree_round() {
+    local file_system=$1 wire=$2
+    connect "$wire"
+    make_file_system "$file_system"
+    mount -t "$file_system" "/dev/$(disk)" /mnt
+    make_tree /mnt
+    list_tree /mnt >/run/before
+    umount /mnt
+    account
+    disconnect
+
+    connect "$wire"
+    mount -t "$file_system" "/dev/$(disk)" /mnt
+    list_tree /mnt | cmp - /run/before || fail "$file_system ($wire): the tree has changed"
+    umount /mnt
+    check_file_system "$file_system" || fail "$file_system ($wire): the file system is not clean"
+    account
+    disconnect
+}
