@@ -3,14 +3,6 @@
 . ./lib.sh
 
 appeared() { [ -n "$(block_of 1 0)" ]; }
-# shown NAME COMMAND...: the output goes to the console and to the file NAME.
-shown() {
-    local name=$1
-    shift
-    echo "$ $*"
-    "$@" >"/run/$name" 2>&1 || { cat "/run/$name"; fail "$*: status $?"; }
-    cat "/run/$name"
-}
 # caught NAME WHAT TEXT: the line of a self-test about this write.
 caught() { grep -F "$2" "/run/$1" | grep -qF "$3" || fail "$1: $2 was not: $3"; }
 
@@ -26,9 +18,9 @@ connect_all
 scsi=$(block_of 1 0) name=$(disk)
 generic=/dev/ng${name#nvme}
 
-shown show "$agent" show
+asked show "$agent" show
 grep -q "^kernel *$(uname -r)\$" /run/show || fail "another kernel is shown"
-shown json "$agent" show --output json
+asked json "$agent" show --output json
 grep -q '"kernel": "'"$(uname -r)" /run/json || fail "another kernel in JSON"
 result holes "$(sed -n 's/^  HOLE *\([a-z0-9-]*\):.*/\1/p' /run/show | sort -u | tr '\n' ' ')"
 
@@ -41,14 +33,14 @@ echo "not the token" >wrong
 grep -q 401 /run/refused || fail "refused for another reason: $(cat /run/refused)"
 ! "$agent" run --host "$HOST" --once >/run/refused 2>&1 || fail "a report without a token was taken"
 printf '%s\n' "$TOKEN" >token
-shown run "$agent" run --host "$HOST" --once --token-file token
+asked run "$agent" run --host "$HOST" --once --token-file token
 phase reported
 
 # A block with contents is the same afterwards.
 head -c 4096 /dev/urandom >/run/block
 dd if=/run/block of="$scsi" bs=4096 seek=5 oflag=direct 2>/dev/null
 for device in "$scsi" "$generic"; do
-    shown test "$agent" self-test "$device" --scratch 5 --may-be-lost
+    asked test "$agent" self-test "$device" --scratch 5 --may-be-lost
     caught test "a good tuple" "taken"
     caught test "a bad guard" "caught by the target"
     caught test "a bad reference tag" "caught by the target"
@@ -56,7 +48,7 @@ for device in "$scsi" "$generic"; do
     cmp /run/block /run/back || fail "the scratch block was not put back"
 done
 grep -q "status 284h" /run/test || fail "NVMe answered with another status"
-shown json "$agent" self-test "$scsi" --scratch 5 --may-be-lost --output json
+asked json "$agent" self-test "$scsi" --scratch 5 --may-be-lost --output json
 grep -q 'sense bh 10h/01h' /run/json && grep -q 'sense bh 10h/03h' /run/json || fail "SCSI answered with other sense"
 ! "$agent" self-test "$scsi" --scratch 99999999 --may-be-lost 2>/run/refused || fail "a block behind the end"
 grep -q "it has 16384 blocks" /run/refused || fail "not refused for its size: $(cat /run/refused)"

@@ -31,20 +31,13 @@ refused() {
     echo "--- refused: $2"
 }
 
-# The disk of the only session, whatever its number.
-disk() {
-    local entry
-    for entry in /sys/class/iscsi_session/session*/device/target*/*:0/block/*; do
-        [ ! -e "$entry" ] || echo "/dev/${entry##*/}"
-    done
-}
-disk_is_there() { [ -n "$(disk)" ]; }
+disk_is_there() { [ -n "$(block_of '*' 0)" ]; }
 
 # works WHAT: a login, a block there and back.
 works() {
     node --login >/run/login 2>&1 || { cat /run/login /run/iscsid.log; fail "no login: $1"; }
     wait_until disk_is_there
-    disk=$(disk)
+    disk=$(block_of '*' 0)
     head -c 65536 /dev/urandom >/run/out
     dd if=/run/out of="$disk" bs=65536 oflag=direct 2>/dev/null
     dd if="$disk" of=/run/in bs=65536 count=1 iflag=direct 2>/dev/null

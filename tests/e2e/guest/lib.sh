@@ -27,6 +27,16 @@ wait_until() {
     until "$@"; do usleep 50000; done
 }
 
+# asked KEY COMMAND...: the answer goes to the console and to /run/KEY; a failure ends the job.
+asked() {
+    local key=$1 status=0
+    shift
+    "$@" >"/run/$key" 2>&1 || status=$?
+    echo "--- $*"
+    cat "/run/$key"
+    [ $status = 0 ] || fail "$*: status $status"
+}
+
 # What the kernel says when the disk or the file system let it down (and not when a path is being recovered).
 KERNEL_ERRORS='I/O error|EXT4-fs (error|warning)|XFS.*([Ee]rror|[Cc]orrupt)|Buffer I/O'
 
@@ -90,10 +100,11 @@ iscsi_starts() {
     wait_until grep -q ISCSIADM_ABSTRACT_NAMESPACE /proc/net/unix
 }
 
-# block_of SESSION LUN: the disk of a logical unit in a session of the initiator; nothing while there is none.
+# block_of SESSION LUN: the disk of a logical unit in a session of the initiator, `*` for any; nothing while there is none.
 block_of() {
     local entry
-    for entry in /sys/class/iscsi_session/session"$1"/device/target*/*:"$2"/block/*; do
+    # shellcheck disable=SC2231 # The session may be a pattern.
+    for entry in /sys/class/iscsi_session/session$1/device/target*/*:"$2"/block/*; do
         [ ! -e "$entry" ] || echo "/dev/${entry##*/}"
     done
 }

@@ -5,15 +5,6 @@
 BLOCK=4096
 controller() { echo "/dev/$(basename /sys/class/nvme/nvme*)"; }
 
-# asked KEY COMMAND...: the answer goes to the console and to /run/KEY; a failure ends the job.
-asked() {
-    local key=$1
-    shift
-    "$@" >"/run/$key" 2>&1 || { cat "/run/$key"; fail "$*"; }
-    echo "--- $*"
-    cat "/run/$key"
-}
-
 # refused STATUS COMMAND...: the command must fail with this status (type and code), 285 say; above it nvme-cli shows
 # whether to retry, and whether the error log has more.
 refused() {

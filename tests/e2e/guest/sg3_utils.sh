@@ -4,15 +4,6 @@
 
 BLOCK=512
 
-# asked KEY COMMAND...: the answer goes to the console and to /run/KEY; a failure ends the job.
-asked() {
-    local key=$1
-    shift
-    "$@" >"/run/$key" 2>&1 || { cat "/run/$key"; fail "$*: status $?"; }
-    echo "--- $*"
-    cat "/run/$key"
-}
-
 # refused STATUS COMMAND...: the command must end with this exit status of sg3-utils: 24 a reservation conflict, 14 a miscompare.
 refused() {
     local status=$1 found=0
