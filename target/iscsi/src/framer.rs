@@ -3,7 +3,7 @@
 //! The framer is fed whatever the network delivers, in any cut. Headers are collected in fixed buffers; data is handed on in
 //! place, without a copy. No buffer depends on a length that the peer names.
 
-use holdfast_pi::{DIGEST_LEN, Digest};
+use holdfast_pi::{DIGEST_LEN, Digest, Digests};
 use zerocopy::FromBytes;
 
 use crate::wire::{AHS_LEN_MAX, BHS_LEN, Bhs, padding};
@@ -40,13 +40,6 @@ enum Stage {
     DataDigest,
     /// After an error.
     Ended,
-}
-
-/// Digests agreed upon.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Digests {
-    pub(crate) header: bool,
-    pub(crate) data: bool,
 }
 
 /// The state of a stream.

@@ -7,7 +7,7 @@
 //! at first: a damaged header says nothing about its sender's intentions. Only what is needed to find the digest (type,
 //! header length, PDU length) comes before. What is reserved is not looked at.
 
-use holdfast_pi::{DIGEST_LEN, Digest, digest_of};
+use holdfast_pi::{DIGEST_LEN, Digest, Digests, digest_of};
 use zerocopy::FromBytes;
 
 use crate::limits::IN_CAPSULE_LEN;
@@ -51,13 +51,6 @@ enum Stage {
     DataDigest,
     /// After an error, or the host's own TermReq.
     Ended,
-}
-
-/// Digests agreed upon.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Digests {
-    pub(crate) header: bool,
-    pub(crate) data: bool,
 }
 
 /// The state of a stream.

@@ -7,6 +7,15 @@ use crate::{Guard, GuardKind, guard_of};
 /// Bytes of a digest.
 pub const DIGEST_LEN: usize = 4;
 
+/// Which digests a connection has agreed upon.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Digests {
+    /// Behind headers.
+    pub header: bool,
+    /// Behind data.
+    pub data: bool,
+}
+
 /// The digest of `bytes`, as it goes onto the wire.
 pub fn digest_of(bytes: &[u8]) -> [u8; DIGEST_LEN] {
     low_bytes(guard_of(GuardKind::Crc32c, bytes))

@@ -31,7 +31,7 @@ mod stream;
 mod tuple;
 
 pub use check::{Checked, Fault, Tag, check_tuple};
-pub use digest::{DIGEST_LEN, Digest, digest_of};
+pub use digest::{DIGEST_LEN, Digest, Digests, digest_of};
 pub use format::{FormatError, GuardKind, PiFormat, PiType};
 pub use guard::{BlockGuard, Guard, guard_of, guards_of};
 pub use plan::{CheckPlan, InsertTags, InvalidPi, NvmePi, make_tuple, validate_nvme};

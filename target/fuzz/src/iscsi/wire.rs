@@ -2,12 +2,7 @@
 
 use holdfast_pi::digest_of;
 
-/// Which digests are on.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Digests {
-    pub(crate) header: bool,
-    pub(crate) data: bool,
-}
+pub(crate) use crate::wire::Digests;
 
 pub(crate) const NO_TAG: u32 = 0xffff_ffff;
 pub(crate) const BHS_LEN: usize = 48;

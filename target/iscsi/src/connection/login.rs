@@ -1,12 +1,12 @@
 //! From the first PDU to the full feature phase. RFC 7143 §6.3 "Login Phase".
 
 use holdfast_block::BlockPort;
+use holdfast_pi::Digests;
 use holdfast_scsi::Nexus;
 use zerocopy::transmute_ref;
 
 use super::transmit::Notice;
 use super::{Connection, Context, Disposition, Full, Phase};
-use crate::framer::Digests;
 use crate::full_feature::TextPhase;
 use crate::login::{FullFeature, LoginAnswer, LoginContext, LoginHead, LoginStep};
 use crate::wire::{Bhs, FINAL, LoginRequest, LoginResponse, opcode, wire_len};

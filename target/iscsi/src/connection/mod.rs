@@ -27,11 +27,12 @@ use holdfast_block::{
     BlockPort, Completion, ConnectionConfig, CounterBook, DigestCounters, Disposition, Exports, HostBook,
     HostId, SessionBook, Taken, TransmitSink,
 };
+use holdfast_pi::Digests;
 use holdfast_scsi::{Nexus, UnitBook, WaitId};
 
 use crate::directory::{Directory, Member};
 use crate::discovery::Asker;
-use crate::framer::{Digests, Framer};
+use crate::framer::Framer;
 use crate::full_feature::TextPhase;
 use crate::limits::{PING_AFTER_MS, PING_WAIT_MS, TRANSFER_STALL_MS};
 use crate::login::LoginPhase;

@@ -5,13 +5,12 @@
 use std::cmp::Ordering;
 
 use holdfast_block::{BlockPort, RESPONSES_PER_BATCH, TransmitSink};
-use holdfast_pi::{Digest, digest_of};
+use holdfast_pi::{Digest, Digests, digest_of};
 use holdfast_scsi::{Ended, Status};
 use zerocopy::big_endian::U32;
 use zerocopy::{IntoBytes, transmute_ref};
 
 use super::{Connection, Context};
-use crate::framer::Digests;
 use crate::limits::{BATCH_BYTES_MAX, DATA_IN_LEN_MAX};
 use crate::slots::{Slot, SlotId, State};
 use crate::wire::{

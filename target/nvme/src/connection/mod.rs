@@ -25,11 +25,12 @@ use holdfast_block::{
     BlockPort, ConnectionConfig, CounterBook, DigestCounters, Disposition, Exports, HostBook, HostId,
     SessionBook, Taken, TicketId, TransmitSink,
 };
+use holdfast_pi::Digests;
 
 use crate::admin::AdminQueue;
 use crate::directory::Directory;
 use crate::fabrics::connect::IoQueue;
-use crate::framer::{Digests, FrameError, Framer};
+use crate::framer::{FrameError, Framer};
 use crate::limits::{QUEUE_ENTRIES_MAX, TRANSFER_STALL_MS};
 use crate::namespaces::Namespaces;
 use crate::slots::{SlotId, Slots};

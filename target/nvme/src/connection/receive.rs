@@ -2,9 +2,10 @@
 //! Transfer Model".
 
 use holdfast_block::{BlockPort, PDU_COST};
+use holdfast_pi::Digests;
 
 use super::{Connection, Context, Outgoing};
-use crate::framer::{Digests, Frame};
+use crate::framer::Frame;
 use crate::limits::MAXH2CDATA;
 use crate::slots::{SlotId, State, Tagged};
 use crate::status::Status;

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use holdfast_block::reservations::Nexus;
 use holdfast_block::{BlockPort, Identity, Session, SessionRequest, Transport};
+use holdfast_pi::Digests;
 use zerocopy::FromBytes;
 
 use crate::admin::AdminQueue;
 use crate::connection::Context;
 use crate::controller::{Association, Controller, QueueRefused};
-use crate::framer::Digests;
 use crate::health::Traffic;
 use crate::limits::{NQN_LEN_MAX, QUEUE_ENTRIES_MAX};
 use crate::status::Status;
