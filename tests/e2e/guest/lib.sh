@@ -8,12 +8,12 @@ result() {
     echo "guest: $1=$2"
 }
 
-# phase NAME: waits until the test lets us go on.
+# phase NAME: waits until the test lets us go on; what it tells us then is $told.
 phase() {
     local answer
     echo "guest: phase $1"
     echo "PHASE $1" >&7
-    read -r answer <&7
+    read -r answer told <&7
     [ "$answer" = GO ]
 }
 
@@ -36,6 +36,9 @@ asked() {
     cat "/run/$key"
     [ $status = 0 ] || fail "$*: status $status"
 }
+
+# load MODULE...: a kernel that was built for the guest has everything built in, and knows no modules.
+load() { [ ! -d "/lib/modules/$(uname -r)" ] || modprobe -a "$@"; }
 
 # What the kernel says when the disk or the file system let it down (and not when a path is being recovered).
 KERNEL_ERRORS='I/O error|EXT4-fs (error|warning)|XFS.*([Ee]rror|[Cc]orrupt)|Buffer I/O'
@@ -93,7 +96,7 @@ disk_statistics() {
 
 # iscsi_starts: the initiator $INITIATOR is ready to log in.
 iscsi_starts() {
-    modprobe -a crc32c_generic iscsi_tcp sd_mod sg ext4
+    load crc32c_generic iscsi_tcp sd_mod sg ext4
     mkdir -p /run/lock/iscsi
     echo "InitiatorName=$INITIATOR" >/etc/iscsi/initiatorname.iscsi
     iscsid -f >/run/iscsid.log 2>&1 &

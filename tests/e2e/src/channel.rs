@@ -1,7 +1,7 @@
 //! The control channel between a test and the job in its guest: lines over the guest's second serial port.
 //!
 //! Guest to test: `RESULT key=value`, `PHASE name` (the job waits until the test answers), and last `EXIT status`.
-//! Test to guest: `GO`. The console is the first serial port, so that kernel messages can never cut these lines.
+//! Test to guest: `GO`, and what the job is told then. The console is the first serial port, so that kernel messages can never cut these lines.
 
 use std::{
     collections::BTreeMap,
@@ -89,10 +89,16 @@ impl<W: Write> Channel<W> {
         }
     }
 
-    /// Lets the job go on from the phase where it stands.
-    pub(crate) fn go_on(&mut self) -> Result<()> {
-        self.to_guest.write_all(b"GO\n")?;
+    /// Lets the job go on from the phase where it stands, and tells it something: one line, which may be empty.
+    pub(crate) fn go_on(&mut self, told: &str) -> Result<()> {
+        ensure!(!told.contains('\n'), "the job is told one line, not `{told}`");
+        writeln!(self.to_guest, "GO {told}")?;
         Ok(self.to_guest.flush()?)
+    }
+
+    /// What was reported so far.
+    pub(crate) fn results(&self) -> &Results {
+        &self.results
     }
 
     /// Waits for the job's end: its exit status.
@@ -177,13 +183,13 @@ mod tests {
         let mut sent = Vec::new();
         let mut channel = Channel::new(&mut sent, text.as_bytes());
         channel.wait_phase("loaded", later()).unwrap();
-        channel.go_on().unwrap();
+        channel.go_on("and on").unwrap();
         assert_eq!(channel.wait_exit(later()).unwrap(), 3);
         let results = channel.into_results();
         assert_eq!(results.number("a").unwrap(), 2);
         assert_eq!(results.text("b").unwrap(), "x=y");
         assert!(results.text("c").is_err());
-        assert_eq!(sent, b"GO\n");
+        assert_eq!(sent, b"GO and on\n");
     }
 
     #[test]

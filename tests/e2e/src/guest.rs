@@ -62,6 +62,7 @@ pub struct GuestBuilder {
     variables: Vec<(String, String)>,
     files: Vec<(String, Vec<u8>)>,
     patched_modules: bool,
+    kernel_arguments: String,
 }
 
 impl GuestBuilder {
@@ -107,6 +108,13 @@ impl GuestBuilder {
         self
     }
 
+    /// More words for the kernel's command line.
+    #[must_use]
+    pub fn kernel_arguments(mut self, words: &str) -> Self {
+        self.kernel_arguments = format!("{KERNEL_ARGUMENTS} {words}");
+        self
+    }
+
     /// Boots the guest and returns at once.
     ///
     /// # Errors
@@ -127,7 +135,7 @@ impl GuestBuilder {
             .arg(self.kernel.image()?)
             .arg("-initrd")
             .arg(initramfs.path())
-            .args(["-append", KERNEL_ARGUMENTS])
+            .args(["-append", &self.kernel_arguments])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors)
@@ -204,6 +212,7 @@ impl Guest {
             variables: Vec::new(),
             files: Vec::new(),
             patched_modules: false,
+            kernel_arguments: KERNEL_ARGUMENTS.to_owned(),
         }
     }
 
@@ -222,7 +231,23 @@ impl Guest {
     /// # Errors
     /// When the guest is gone.
     pub fn go_on(&mut self) -> Result<()> {
-        self.channel()?.go_on()
+        self.go_on_with("")
+    }
+
+    /// Lets the job go on, and tells it something: one line, `$told` there.
+    ///
+    /// # Errors
+    /// When the guest is gone.
+    pub fn go_on_with(&mut self, told: &str) -> Result<()> {
+        self.channel()?.go_on(told)
+    }
+
+    /// What the job has reported so far.
+    ///
+    /// # Errors
+    /// When the guest has finished.
+    pub fn results(&mut self) -> Result<&Results> {
+        Ok(self.channel()?.results())
     }
 
     /// Waits until the job has reported so many results.

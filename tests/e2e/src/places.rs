@@ -8,21 +8,34 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-/// A kernel series that `tests/e2e/prepare` makes ready to boot.
+/// A kernel that `tests/e2e/prepare` makes ready to boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kernel {
     /// Debian 12's own kernel.
     V6_1,
     /// The 6.12 kernel that Debian 12 offers beside it, and that Debian 13 runs.
     V6_12,
+    /// The same sources with all of `kernel-patches/6.1`, everything built in: `tests/e2e/prepare kernel 6.1`.
+    Patched6_1,
+    /// As that, of 6.12.
+    Patched6_12,
 }
 
 impl Kernel {
     /// The series as a folder and as part of a test's name: `6.1`.
     pub fn series(self) -> &'static str {
         match self {
-            Kernel::V6_1 => "6.1",
-            Kernel::V6_12 => "6.12",
+            Kernel::V6_1 | Kernel::Patched6_1 => "6.1",
+            Kernel::V6_12 | Kernel::Patched6_12 => "6.12",
+        }
+    }
+
+    /// Where `tests/e2e/prepare` puts it.
+    fn folder(self) -> &'static str {
+        match self {
+            Kernel::V6_1 | Kernel::V6_12 => self.series(),
+            Kernel::Patched6_1 => "6.1-patched",
+            Kernel::Patched6_12 => "6.12-patched",
         }
     }
 
@@ -59,7 +72,7 @@ impl Kernel {
     }
 
     fn prepared(self, file: &str) -> Result<PathBuf> {
-        let path = cache().join(self.series()).join(file);
+        let path = cache().join(self.folder()).join(file);
         ensure!(path.is_file(), "{} is missing: run tests/e2e/prepare", path.display());
         Ok(path)
     }
