@@ -49,7 +49,7 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
         "holdfast-pool-load",
         &["holdfast-pi", "holdfast-block", "holdfast-store", "holdfast-reactor", "holdfast-daemon"],
     ),
-    ("holdfast-e2e", &["holdfast-testkit"]),
+    ("holdfast-e2e", &["holdfast-testkit", "holdfast-wac"]),
     ("holdfast-conformance", &["holdfast-testkit", "holdfast-e2e"]),
     ("holdfast-wac", &[]),
     ("holdfast-tidy", &[]),
