@@ -1,7 +1,9 @@
 //! One block for many: WRITE SAME, and VERIFY with BYTCHK 11b. SBC-4 §5 "WRITE SAME (10) command", "VERIFY (10) command".
 //!
-//! Blocks of zeroes become holes where nobody can tell the difference: a hole reads as zeroes under an all-ones tuple. The
-//! others are written in pieces, and the first of them, which has the block's tuple checked, comes first.
+//! Blocks of zeroes become holes where nobody can tell the difference: a hole reads as zeroes under an all-ones tuple. Where they get
+//! tuples that are made here, they are a Write Zeroes, which counts nowhere: that is how hosts with tuples clear blocks, and it
+//! tells nothing about what they do with data. The others are written in pieces, and the first of them, which has the block's
+//! tuple checked, comes first.
 
 use holdfast_block::{Command, Enforce, Layout, Operation};
 use holdfast_pi::{PiFormat, PiType};
@@ -43,11 +45,17 @@ impl<'a> Pattern<'a> {
         Pattern { data, tuple }
     }
 
-    /// What makes holes of the blocks, if they are to become some.
-    pub(crate) fn hole(&self, same: &Same) -> Option<Command> {
-        let is_blank = self.data.iter().all(|byte| *byte == 0);
-        let is_open = self.tuple.iter().all(|byte| *byte == 0xff);
-        same.hole.filter(|_| is_blank && is_open)
+    /// What makes zeroes of the blocks without being given any.
+    pub(crate) fn zeroes(&self, same: &Same) -> Option<Whole> {
+        if self.data.iter().any(|byte| *byte != 0) {
+            return None;
+        }
+        let Whole { command, blocks, .. } = same.whole;
+        if let Some(hole) = same.hole.filter(|_| self.tuple.iter().all(|byte| *byte == 0xff)) {
+            return Some(Whole::of_holes(hole, blocks));
+        }
+        command.insert?;
+        Some(Whole { command: Command { operation: Operation::WriteZeroes, ..command }, ..same.whole })
     }
 
     /// The tuple of the block `index` further on: reference tags count up but for type 3's, and but for those of a tuple that

@@ -4,7 +4,7 @@ use holdfast_block::{
     BlockCount, BlockError, BlockPort, Command, Completion, Lba, Operation, TicketId, TransmitSink,
 };
 
-use crate::blocks::{Pattern, Same, Unmap, Whole, Work, ending};
+use crate::blocks::{Pattern, Same, Unmap, Work, ending};
 use crate::limits::{BLOCK_COST, TRANSFER_BYTES_MAX};
 use crate::sense::{Ending, Sense};
 
@@ -178,8 +178,8 @@ impl Medium {
         }
         match self.work {
             Work::Same(same) => {
-                self.work = match Pattern::of(&self.bytes, &same).hole(&same) {
-                    Some(hole) => Work::Pieces(Whole::of_holes(hole, same.whole.blocks), 0),
+                self.work = match Pattern::of(&self.bytes, &same).zeroes(&same) {
+                    Some(zeroes) => Work::Pieces(zeroes, 0),
                     None => Work::Same(Same { done: Some(0), ..same }),
                 };
             }
@@ -302,7 +302,10 @@ impl Medium {
     /// Gets a ticket for a command without a payload and gives it to the block layer.
     fn run<P: BlockPort>(&mut self, port: &mut P, command: Command) -> Result<Step, Ending> {
         let Some(held) = admit(port, command)? else { return Ok(Step::Wait) };
-        if matches!(command.operation, Operation::Verify | Operation::Deallocate | Operation::CopySource) {
+        if matches!(
+            command.operation,
+            Operation::Verify | Operation::WriteZeroes | Operation::Deallocate | Operation::CopySource
+        ) {
             let cost = u64::from(command.blocks.get()).saturating_mul(BLOCK_COST).min(TRANSFER_BYTES_MAX);
             self.cost = self.cost.saturating_add(cost);
         }

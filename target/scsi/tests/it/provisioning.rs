@@ -129,6 +129,35 @@ fn zeroes_become_holes_where_that_is_asked_for_or_nobody_sees_the_difference() {
 }
 
 #[test]
+fn zeroes_under_tuples_made_here_count_nowhere() {
+    for kind in [PiType::Type1, PiType::Type2, PiType::Type3] {
+        let mut world = World::new(Shown::pi(kind, 512), &[]);
+        world.run(&cdb16(WRITE_SAME, 0, 7, 3000), &[0; 512], 0).good();
+        assert_eq!(world.row(1).write, Default::default());
+        // More than one piece of them, each with the tags of its own blocks.
+        for lba in [7, 2054, 3006] {
+            let tags = if kind == PiType::Type1 { lba as u32 } else { u32::MAX };
+            let zero = world.run(&read_with_tuple(kind, lba), &[], 520).good();
+            assert_eq!(
+                (&zero[..512], &zero[516..]),
+                (&[0; 512][..], &tags.to_be_bytes()[..]),
+                "{kind:?} {lba}"
+            );
+        }
+        world.run(&cdb16(WRITE_SAME, 0, 7, 3), &[1; 512], 0).good();
+        assert_eq!(world.row(1).write.inserted, 3);
+    }
+}
+
+/// A READ of one block with its tuple, whatever that says.
+fn read_with_tuple(kind: PiType, lba: u64) -> Vec<u8> {
+    match kind {
+        PiType::Type2 => cdb32(0x09, 0x60, lba, 1, (0, 0, 0)).to_vec(),
+        _ => cdb16(READ, 0x60, lba, 1).to_vec(),
+    }
+}
+
+#[test]
 fn other_data_is_written_whether_or_not_it_may_be_unmapped() {
     let mut world = World::new(Shown::plain(None, 512), &[]);
     let mut block = vec![0; 512];
