@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
+use holdfast_nvme::H2cDataMax;
 use holdfast_reactor::IoChoice;
 
 /// The data plane: serves volumes to initiators. Usually started by `holdfast up`.
@@ -48,6 +50,19 @@ pub(crate) struct Args {
     /// Address that SendTargets answers, one per portal in their order, instead of the one the host connected to.
     #[arg(long, value_name = "ADDR:PORT")]
     pub iscsi_advertise: Vec<SocketAddr>,
+}
+
+/// Names the longest payload of an H2CData PDU, for tests of hosts: their writes have to survive being cut anywhere.
+const H2C_DATA_MAX_VARIABLE: &str = "HOLDFAST_MAXH2CDATA";
+
+/// The longest payload of an H2CData PDU that hosts are told.
+pub(crate) fn h2c_data_max() -> anyhow::Result<H2cDataMax> {
+    let Some(value) = std::env::var_os(H2C_DATA_MAX_VARIABLE) else {
+        return Ok(H2cDataMax::default());
+    };
+    let bytes = value.to_str().and_then(|text| text.parse().ok());
+    let limit = bytes.and_then(H2cDataMax::new);
+    limit.with_context(|| format!("{H2C_DATA_MAX_VARIABLE}: {value:?} is not what MAXH2CDATA can be"))
 }
 
 /// By which interface reactors ask the kernel for I/O.

@@ -44,7 +44,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::admin::SharedTarget;
-use crate::args::Args;
+use crate::args::{Args, h2c_data_max};
 use crate::core::{CoreHandle, MAIL_MAX, Mail};
 use crate::faults::{FaultSender, fault_queue};
 use crate::keeper::Keeper;
@@ -117,6 +117,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         firmware: env!("CARGO_PKG_VERSION").to_owned(),
         portals,
         started_unix_seconds: clock::unix_ms() / 1000,
+        h2c_data_max: h2c_data_max()?,
     };
     let kept_reservations = Kept::open(&args.state).context("what is kept of reservations")?;
     let (reservation_keeper, keeper_orders) = reservations::keeper();

@@ -8,7 +8,7 @@ use holdfast_block::{
     HostId, HostRecord, Lba, Namespace, Portal, SessionBook, Store, Subsystem, SubsystemId, View, VolumeId,
     VolumeInfo,
 };
-use holdfast_nvme::{Connection, Context, Directory, DirectoryConfig};
+use holdfast_nvme::{Connection, Context, Directory, DirectoryConfig, H2cDataMax};
 use holdfast_pi::{GuardKind, PiFormat, PiType};
 
 use crate::bystander::Bystander;
@@ -55,6 +55,7 @@ impl World {
             model: "Holdfast".into(),
             firmware: "0".into(),
             started_unix_seconds: 0,
+            h2c_data_max: H2cDataMax::default(),
             portals: vec![portal],
         };
         let mut world = World {

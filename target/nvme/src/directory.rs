@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use holdfast_block::{Portal, SubsystemId};
 
 use crate::controller::{Association, Controller};
-use crate::limits::{CONTROLLERS_MAX, HOST_CONNECTIONS_MAX};
+use crate::limits::{CONTROLLERS_MAX, HOST_CONNECTIONS_MAX, MAXH2CDATA};
 use crate::subsystem::SubsystemState;
 
 /// What never changes while the target runs.
@@ -26,6 +26,30 @@ pub struct DirectoryConfig {
     pub portals: Vec<Portal>,
     /// When the target started, in seconds since 1970-01-01 UTC: for power-on hours.
     pub started_unix_seconds: u64,
+    /// Longest payload of one H2CData PDU.
+    pub h2c_data_max: H2cDataMax,
+}
+
+/// MAXH2CDATA. NVMe/TCP 1.1 §3.6.2.3 "Initialize Connection Response PDU".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct H2cDataMax(u32);
+
+impl H2cDataMax {
+    /// So many bytes: dwords, and at least 4096 as the clause asks. Nothing for other values, and for more than this front end takes.
+    #[must_use]
+    pub fn new(bytes: u32) -> Option<H2cDataMax> {
+        ((4096..=MAXH2CDATA).contains(&bytes) && bytes.is_multiple_of(4)).then_some(H2cDataMax(bytes))
+    }
+
+    pub(crate) fn bytes(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for H2cDataMax {
+    fn default() -> H2cDataMax {
+        H2cDataMax(MAXH2CDATA)
+    }
 }
 
 /// What is to be kept over restarts: persistent event logs, and the age of the target.

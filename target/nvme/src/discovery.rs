@@ -86,6 +86,7 @@ fn entry(portal: u16, address: SocketAddr, nqn: &str, subsystem_type: u8) -> Dis
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::directory::H2cDataMax;
     use std::collections::{BTreeMap, HashMap};
 
     use holdfast_block::{Portal, SubsystemId};
@@ -114,6 +115,7 @@ mod tests {
             firmware: String::new(),
             portals: vec![portal("0.0.0.0:4420"), portal("[::]:4421")],
             started_unix_seconds: 0,
+            h2c_data_max: H2cDataMax::default(),
         }
     }
 

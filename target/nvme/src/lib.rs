@@ -44,4 +44,4 @@ mod term;
 mod wire;
 
 pub use connection::{Connection, Context, command_cost};
-pub use directory::{Directory, DirectoryConfig, KeptEvents, KeptSubsystem};
+pub use directory::{Directory, DirectoryConfig, H2cDataMax, KeptEvents, KeptSubsystem};

@@ -8,7 +8,7 @@ pub(crate) const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// start to use a large read before its end was sent.
 pub(crate) const C2H_DATA_LEN_MAX: usize = 128 * 1024;
 
-/// MAXH2CDATA: longest payload of one H2CData PDU that we accept. A multiple of 4 and at least 4096.
+/// MAXH2CDATA: longest payload of one H2CData PDU that we accept, and more than any configuration may ask for.
 pub(crate) const MAXH2CDATA: u32 = 128 * 1024;
 
 /// Longest in-capsule data. The admin queue's is fixed by NVMe/TCP 1.1; the I/O queues' holds a 4 KiB block with

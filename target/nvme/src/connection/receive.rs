@@ -5,8 +5,8 @@ use holdfast_block::{BlockPort, PDU_COST};
 use holdfast_pi::Digests;
 
 use super::{Connection, Context, Outgoing};
+use crate::directory::H2cDataMax;
 use crate::framer::Frame;
-use crate::limits::MAXH2CDATA;
 use crate::slots::{SlotId, State, Tagged};
 use crate::status::Status;
 use crate::term::{Fatal, FatalStatus};
@@ -44,10 +44,11 @@ impl Connection {
             _ => self.charge(PDU_COST),
         }
         match frame {
-            Frame::Initialize(request) => self.initialize(&request),
+            Frame::Initialize(request) => self.initialize(&request, cx.directory.config().h2c_data_max),
             Frame::Command { sqe, data_len } => self.take_command(cx, sqe, data_len),
             Frame::HostData { header, last } => {
-                if let Err(fatal) = self.take_host_data(&header, last) {
+                let limit = cx.directory.config().h2c_data_max;
+                if let Err(fatal) = self.take_host_data(&header, last, limit) {
                     self.terminate(cx, fatal);
                 }
             }
@@ -57,13 +58,14 @@ impl Connection {
     }
 
     /// Digests are on if the host wants them.
-    fn initialize(&mut self, request: &InitializeConnection) {
+    fn initialize(&mut self, request: &InitializeConnection, limit: H2cDataMax) {
         let header = request.dgst & DGST_HEADER != 0;
         let data = request.dgst & DGST_DATA != 0;
         self.digests = Digests { header, data };
         self.data_alignment = (usize::from(request.pda) + 1) * 4;
         self.framer.negotiated(self.digests);
-        let response = InitializeConnection::response(request.dgst & (DGST_HEADER | DGST_DATA), MAXH2CDATA);
+        let digests = request.dgst & (DGST_HEADER | DGST_DATA);
+        let response = InitializeConnection::response(digests, limit.bytes());
         self.urgent.extend_from_slice(response.as_bytes());
     }
 
@@ -114,7 +116,7 @@ impl Connection {
 
     /// §3.3.2.2 "Host to Controller Command Data Buffer Transfers": of a command with an R2T, in order, within the R2T, and the
     /// last one marked.
-    fn take_host_data(&mut self, header: &DataHeader, last: bool) -> Result<(), Fatal> {
+    fn take_host_data(&mut self, header: &DataHeader, last: bool, limit: H2cDataMax) -> Result<(), Fatal> {
         let (tag, cid) = (header.ttag.get(), header.cccid.get());
         match self.slots.tagged(tag) {
             Tagged::Open(id) => {
@@ -122,7 +124,7 @@ impl Connection {
                 if slot.sqe.cid != header.cccid && !holdfast_mutant::active("h2c-cccid") {
                     return Err(Fatal::field(offset::CCCID));
                 }
-                let end = end_of(header, slot.progress, slot.transfer_len, last)?;
+                let end = end_of(header, slot.progress, slot.transfer_len, last, limit)?;
                 self.ingest = Ingest::Transfer { slot: id, last, end };
             }
             over => {
@@ -134,7 +136,7 @@ impl Connection {
                 if aborted.cid != cid {
                     return Err(Fatal::field(offset::CCCID));
                 }
-                aborted.progress = end_of(header, aborted.progress, aborted.transfer_len, last)?;
+                aborted.progress = end_of(header, aborted.progress, aborted.transfer_len, last, limit)?;
                 if last {
                     self.aborted_r2ts.remove(tag);
                 }
@@ -199,8 +201,14 @@ impl Connection {
 }
 
 /// Where H2CData ends that has to go on at `progress` of a transfer.
-fn end_of(header: &DataHeader, progress: usize, transfer_len: usize, last: bool) -> Result<usize, Fatal> {
-    if header.length.get() > MAXH2CDATA && !holdfast_mutant::active("maxh2cdata") {
+fn end_of(
+    header: &DataHeader,
+    progress: usize,
+    transfer_len: usize,
+    last: bool,
+    limit: H2cDataMax,
+) -> Result<usize, Fatal> {
+    if header.length.get() > limit.bytes() && !holdfast_mutant::active("maxh2cdata") {
         return Err(Fatal::new(FatalStatus::DataLimitExceeded));
     }
     let at = usize::try_from(header.offset.get()).ok();

@@ -3,6 +3,7 @@
 use crate::host::{Host, Pdu, ranged, sgl};
 use crate::world::{PLAIN_HOST, PLAIN_NSID, World};
 use holdfast_block::Disposition;
+use holdfast_nvme::H2cDataMax;
 
 const FIELD: u16 = 1;
 const SEQUENCE: u16 = 2;
@@ -243,6 +244,28 @@ fn more_than_maxh2cdata_exceeds_the_limit() {
     let pdu = io.h2cdata(cid, ttag, 0, &vec![0; 128 * 1024 + 4], false);
     io.send(&mut world, &pdu);
     io.expect_term(&mut world, LIMIT, 0);
+}
+
+#[test]
+fn a_smaller_maxh2cdata_is_told_and_held_to() {
+    let smaller = H2cDataMax::new(4100).unwrap();
+    let mut world = World::with_h2c_data_max(smaller);
+    let mut host = Host::new(&world, 1);
+    host.send(&mut world, &Host::icreq(0));
+    assert_eq!(host.pump(&mut world), [Pdu::IcResp { dgst: 0, maxh2cdata: 4100 }]);
+    for (len, is_fine) in [(4100, true), (4104, false)] {
+        let mut world = World::with_h2c_data_max(smaller);
+        let (_admin, mut io, cid, ttag) = asked(&mut world);
+        let pdu = io.h2cdata(cid, ttag, 0, &vec![0; len], false);
+        io.send(&mut world, &pdu);
+        if is_fine {
+            assert_eq!(io.pump(&mut world), []);
+        } else {
+            io.expect_term(&mut world, LIMIT, 0);
+        }
+    }
+    let refused = [0, 4092, 4098, 128 * 1024 + 4, u32::MAX].map(H2cDataMax::new);
+    assert_eq!(refused, [None; 5]);
 }
 
 #[test]

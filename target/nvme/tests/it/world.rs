@@ -6,7 +6,7 @@ use holdfast_block::{
     CounterBook, Enforce, Exports, Grant, HostBook, HostId, HostRecord, Namespace, Portal, SessionBook,
     Subsystem, SubsystemId, View, VolumeId, VolumeInfo,
 };
-use holdfast_nvme::{Context, Directory, DirectoryConfig};
+use holdfast_nvme::{Context, Directory, DirectoryConfig, H2cDataMax};
 use holdfast_pi::{GuardKind, PiFormat, PiType};
 
 use crate::memory::{MemoryPort, Volume};
@@ -41,6 +41,10 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> World {
+        World::with_h2c_data_max(H2cDataMax::default())
+    }
+
+    pub(crate) fn with_h2c_data_max(h2c_data_max: H2cDataMax) -> World {
         let mut port = MemoryPort::new();
         for info in [plain_volume(BLOCKS), pi_volume(), wide_volume()] {
             let VolumeInfo { block_len, format, .. } = info;
@@ -58,6 +62,7 @@ impl World {
                 firmware: "0.1".into(),
                 portals: vec![portal],
                 started_unix_seconds: 0,
+                h2c_data_max,
             }),
             hosts: HostBook::new(vec![], || HostId::new(77).unwrap()),
             sessions: SessionBook::default(),

@@ -11,7 +11,7 @@ use holdfast_block::{
     CounterBook, Exports, Grant, HostBook, HostId, HostRecord, Namespace, PoolId, Portal,
     Service as BlockService, ServiceLimits, SessionBook, Subsystem, SubsystemId, VolumeId, VolumeInfo,
 };
-use holdfast_nvme::{Directory, DirectoryConfig};
+use holdfast_nvme::{Directory, DirectoryConfig, H2cDataMax};
 use holdfast_reactor::{
     CloseReason, Inboxes, Io, IoChoice, MailSender, Reactor, ReactorConfig, Received, SendBatch, Service,
     SocketId,
@@ -257,6 +257,7 @@ fn shared(address: SocketAddr) -> Shared {
             firmware: "0".into(),
             portals: vec![Portal { advertised: None, listening: address }],
             started_unix_seconds: 0,
+            h2c_data_max: H2cDataMax::default(),
         })),
         nvme_portals: 1,
         iscsi: Arc::new(holdfast_iscsi::Directory::new(vec![])),
