@@ -18,6 +18,7 @@ mod events;
 mod guest;
 mod hosts;
 mod initiator;
+pub mod interposer;
 mod libiscsi;
 mod medium;
 mod places;
