@@ -19,6 +19,8 @@ pub enum Kernel {
     Patched6_1,
     /// As that, of 6.12.
     Patched6_12,
+    /// As that, with everything that finds mistakes, and several times slower: `tests/e2e/prepare debug-kernel 6.12`.
+    Debug6_12,
 }
 
 impl Kernel {
@@ -26,7 +28,7 @@ impl Kernel {
     pub fn series(self) -> &'static str {
         match self {
             Kernel::V6_1 | Kernel::Patched6_1 => "6.1",
-            Kernel::V6_12 | Kernel::Patched6_12 => "6.12",
+            Kernel::V6_12 | Kernel::Patched6_12 | Kernel::Debug6_12 => "6.12",
         }
     }
 
@@ -36,6 +38,7 @@ impl Kernel {
             Kernel::V6_1 | Kernel::V6_12 => self.series(),
             Kernel::Patched6_1 => "6.1-patched",
             Kernel::Patched6_12 => "6.12-patched",
+            Kernel::Debug6_12 => "6.12-debug",
         }
     }
 
