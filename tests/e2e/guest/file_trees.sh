@@ -18,7 +18,6 @@ cat /run/id-ns
 result dps "$(awk '$1 == "dps" { print $3 }' /run/id-ns)"
 result flbas "$(awk '$1 == "flbas" { print $3 }' /run/id-ns)"
 result size_bytes "$(($(cat "/sys/block/$(disk)/size") * 512))"
-account
 disconnect
 [ "${MEET:-}" = "" ] || phase "$MEET"
 for word in $ROUNDS; do

@@ -75,23 +75,6 @@ disk() {
     done
 }
 
-# disk_statistics FIELD: of Documentation/block/stat.rst, summed over the disk's paths. With multipath the head disk
-# counts nothing on 6.1; its paths (nvme0c0n1) always do.
-disk_statistics() {
-    local name head tail total=0 entry
-    name=$(disk)
-    head=${name%n*}
-    tail=${name##*n}
-    set -- "$1" /sys/block/"$head"c*n"$tail"
-    [ -e "$2" ] || set -- "$1" "/sys/block/$name"
-    local field=$1
-    shift
-    for entry in "$@"; do
-        total=$((total + $(awk -v field="$field" '{ print $field }' "$entry/stat")))
-    done
-    echo "$total"
-}
-
 # --- iSCSI
 
 # iscsi_starts: the initiator $INITIATOR is ready to log in.
@@ -114,29 +97,22 @@ block_of() {
 
 # --- accounting: what this guest wrote and read, over several connections
 
-# Linux counts Write Zeroes as writes (field 7), a target that deallocates does not. A trace of completed requests
-# tells them apart; requests of admin queues belong to no disk. `N`: neither read, write, discard nor flush.
+# The kernel's statistics of a disk count what moves no data too: Write Zeroes as writes, and commands that come from the driver or a
+# program. A trace of completed requests tells them apart (their letter is N); requests of admin queues belong to no disk.
 TRACE=/sys/kernel/tracing/events/block/block_rq_complete
 
-start_accounting() {
-    sectors_written=0
-    sectors_read=0
-    echo 'hist:keys=rwbs:vals=nr_sector if dev != 0' >$TRACE/trigger
-}
-
-# To be called with the disk unmounted, before each disconnect: the statistics go with the disk.
-account() {
-    sync
-    sectors_written=$((sectors_written + $(disk_statistics 7)))
-    sectors_read=$((sectors_read + $(disk_statistics 3)))
-}
+start_accounting() { echo 'hist:keys=rwbs:vals=nr_sector if dev != 0' >$TRACE/trigger; }
 
 report_accounts() {
     cat $TRACE/hist
-    result sectors_written "$sectors_written"
-    result sectors_read "$sectors_read"
-    result sectors_zeroed "$(sed -n 's/^{ rwbs: N[A-Z]* *}.*nr_sector: *\([0-9]*\).*/\1/p' $TRACE/hist |
-        awk '{ total += $1 } END { print total + 0 }')"
+    result sectors_written "$(sectors_of W)"
+    result sectors_read "$(sectors_of R)"
+}
+
+# sectors_of LETTER: of all requests whose `rwbs` begins so.
+sectors_of() {
+    sed -n "s/^{ rwbs: $1[A-Z]* *}.*nr_sector: *\([0-9]*\).*/\1/p" $TRACE/hist |
+        awk '{ total += $1 } END { print total + 0 }'
 }
 
 # --- file systems
@@ -207,7 +183,6 @@ tree_round() {
     make_tree /mnt
     list_tree /mnt >/run/before
     umount /mnt
-    account
     disconnect
 
     connect "$wire"
@@ -215,6 +190,5 @@ tree_round() {
     list_tree /mnt | cmp - /run/before || fail "$file_system ($wire): the tree has changed"
     umount /mnt
     check_file_system "$file_system" || fail "$file_system ($wire): the file system is not clean"
-    account
     disconnect
 }

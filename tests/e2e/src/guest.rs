@@ -16,8 +16,10 @@ use anyhow::{Context, Result, ensure};
 use tempfile::NamedTempFile;
 
 use crate::{
+    Appliance, Share,
     archive::Archive,
     channel::{Channel, Results},
+    initiator::host_iqn,
     places::{self, Kernel},
 };
 
@@ -101,11 +103,25 @@ impl GuestBuilder {
         self
     }
 
-    /// The stock kernel, with the modules of `kernel-patches/dkms` installed.
+    /// The stock kernel, with the modules of `kernel-patches/dkms` installed. The job finds `patched.sh` beside `lib.sh`.
     #[must_use]
     pub fn patched_modules(mut self) -> Self {
         self.patched_modules = true;
         self
+    }
+
+    /// What a job has to know to reach a volume over NVMe/TCP.
+    #[must_use]
+    pub fn over_nvme(self, appliance: &Appliance, share: &Share) -> Self {
+        let guest = self.variable("TRANSPORT", "nvme").variable("PORT", appliance.nvme_port());
+        guest.variable("NQN", &share.nqn).variable("UUID", &share.uuid)
+    }
+
+    /// What a job has to know to reach a volume over iSCSI, as the initiator `name`.
+    #[must_use]
+    pub fn over_iscsi(self, appliance: &Appliance, share: &Share, name: &str) -> Self {
+        let guest = self.variable("TRANSPORT", "iscsi").variable("PORT", appliance.iscsi_port());
+        guest.variable("IQN", share.iqn()).variable("INITIATOR", host_iqn(name))
     }
 
     /// More words for the kernel's command line.
@@ -165,6 +181,9 @@ impl GuestBuilder {
         archive.directory("job")?;
         archive.file("job/job.sh", &places::guest_script(&self.script)?)?;
         archive.file("job/lib.sh", &places::guest_script("lib.sh")?)?;
+        if self.patched_modules {
+            archive.file("job/patched.sh", &places::guest_script("patched.sh")?)?;
+        }
         archive.file("job/variables.sh", self.quoted_variables()?.as_bytes())?;
         for (name, content) in &self.files {
             archive.file(&format!("job/{name}"), content)?;

@@ -17,7 +17,7 @@ fn trees_survive_on_linux_target(kernel: Kernel) -> Result<()> {
         .finish()?;
     ensure!(results.text("dps")? == "0");
     ensure!(results.number("kernel_errors")? == 0);
-    ensure!(results.number("sectors_written")? > results.number("sectors_zeroed")?);
+    ensure!(results.number("sectors_written")? > 0);
     Ok(())
 }
 
