@@ -68,7 +68,7 @@ pub struct Incident {
     pub confidence: ConfidenceWord,
     /// Why, in sentences.
     pub reasons: Vec<String>,
-    /// What the host had declared when the incident began.
+    /// What the host ran when the incident began: as its agent reported, otherwise as declared.
     pub policy: Policy,
     /// The failing block as it came.
     pub evidence: Evidence,

@@ -205,13 +205,15 @@ pub(crate) async fn last_policy(conn: &mut Conn, id: HostId, kind: &str) -> Resu
     .await?)
 }
 
-/// What a host, under this or a merged identifier, had declared at a time.
+/// The policy of a host, under this or a merged identifier, at a time: its own word, or what somebody had declared when it had none.
 pub(crate) async fn policy_at(conn: &mut Conn, id: HostId, time_ms: i64) -> Result<Option<String>> {
     Ok(sqlx::query_scalar(
-        "SELECT policy FROM policy_history \
+        "SELECT policy FROM policy_history AS one \
          WHERE host_id = COALESCE((SELECT host_id FROM host_aliases WHERE alias_id = ?1), ?1) AND time_ms <= ?2 \
-         AND kind = 'declared' \
-         ORDER BY time_ms DESC, entry DESC LIMIT 1",
+         AND kind IN ('reported', 'declared') AND policy <> 'unknown' AND NOT EXISTS \
+         (SELECT 1 FROM policy_history AS later WHERE later.host_id = one.host_id AND later.kind = one.kind \
+         AND later.time_ms <= ?2 AND (later.time_ms, later.entry) > (one.time_ms, one.entry)) \
+         ORDER BY kind DESC LIMIT 1",
     )
     .bind(id.to_string())
     .bind(time_ms)

@@ -15,7 +15,7 @@ pub(crate) const INCIDENTS_KEPT_MAX: i64 = 20_000;
 pub(crate) struct IncidentRow {
     /// Position in the order of arrival.
     pub(crate) entry: i64,
-    /// What the host had declared when it began.
+    /// What the host ran when it began: see [`crate::db::hosts::policy_at`].
     pub(crate) policy: String,
     /// The target's word.
     pub(crate) incident: Incident,

@@ -1,11 +1,13 @@
 //! `holdfast-agent`, as initiator hosts get it, on Debian's stock kernels: what it shows of a volume that is there over NVMe/TCP and over
 //! iSCSI, its report with a token, and its self-test, for whose bad tuples the appliance has to blame this host and nobody else.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use holdfast_e2e::{Appliance, Guest, HostIdentity, Kernel, eventually, static_agent};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 /// A bound for a hung guest.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -28,6 +30,85 @@ fn the_agent_on_6_12_shows_reports_and_tests() -> Result<()> {
     Ok(())
 }
 
+/// With patched modules, by its own reports: the view follows what the host can do, the report what comes and goes, and who changes a
+/// buffer under direct I/O is found, with the hole through which it came.
+#[test]
+fn a_host_that_reports_tuples_is_given_them_and_held_to_its_policy() -> Result<()> {
+    let appliance = Appliance::start("agent_auto")?;
+    let rest = appliance.rest();
+    let share = appliance.share("disk", 256, 4096)?;
+    let host = HostIdentity::numbered(62);
+    rest.post("/hosts", &json!({"name": "guest", "nqn": host.nqn}))?;
+    rest.put("/subsystems/disk/hosts/guest", &json!({"view": "auto", "enforce": "any"}))?;
+    let folder = TempDir::new()?;
+    let wac = folder.path().join("wac");
+    holdfast_wac::build(&wac)?;
+    let mut guest = Guest::builder(Kernel::V6_12, "agent_auto", "agent_auto.sh")
+        .host(&host)
+        .limit(LIMIT)
+        .patched_modules()
+        .variable("PORT", appliance.nvme_port())
+        .variable("API_PORT", api_port(&appliance)?)
+        .variable("HOST", "guest")
+        .variable("TOKEN", token(&appliance)?)
+        .variable("NQN", &share.nqn)
+        .variable("UUID", &share.uuid)
+        .file("holdfast-agent", &static_agent()?)
+        .file("wac", &fs::read(&wac)?)
+        .start()?;
+
+    guest.wait_phase("reported")?;
+    ensure!(guest.results()?.text("view_before")? == "none", "the PI view before any report");
+    until_reported(&appliance, &json!(["nvme-tcp"]), &json!(["nvme-tcp"]))?;
+    guest.go_on()?;
+    guest.wait_phase("gone")?;
+    until_reported(&appliance, &json!(["nvme-tcp"]), &json!([]))?;
+    guest.go_on()?;
+    guest.wait_phase("connected")?;
+    ensure!(guest.results()?.text("view_after")? == "T10-DIF-TYPE1-CRC", "not the PI view after the report");
+    until_reported(&appliance, &json!(["nvme-tcp"]), &json!(["nvme-tcp"]))?;
+    let policy = eventually(SEEN_LIMIT, "the policy of what came", || {
+        let policy = rest.get("/hosts/guest")?.get("policy").context("policy")?.clone();
+        Ok((policy.get("reported") == Some(&json!("stable-pages"))).then_some(policy))
+    })?;
+    ensure!(policy.get("alarms") == Some(&json!([])), "{policy}");
+
+    guest.go_on()?;
+    guest.wait_phase("raced")?;
+    let alarm = eventually(SEEN_LIMIT, "an alarm", || {
+        Ok(rest.get("/hosts/guest")?.pointer("/policy/alarms/0").cloned())
+    })?;
+    ensure!(alarm.get("kind") == Some(&json!("guard-errors")), "{alarm}");
+    ensure!(alarm.get("hole") == Some(&json!("direct-io-buffer-changed")), "{alarm}");
+    for incident in incidents(&appliance, "guard")? {
+        ensure!(incident.get("host") == Some(&json!("guest")), "{incident}");
+        ensure!(incident.get("policy") == Some(&json!("stable-pages")), "{:?}", incident.get("policy"));
+    }
+    guest.go_on()?;
+    guest.finish()?;
+    appliance.stop()
+}
+
+/// Waits for a report of these transports that carry tuples, and of devices over these transports.
+fn until_reported(appliance: &Appliance, carry: &Value, devices: &Value) -> Result<()> {
+    eventually(SEEN_LIMIT, &format!("a report of {devices} that carry {carry}"), || {
+        let report = appliance.rest().get("/hosts/guest/report")?;
+        let found = report.get("devices").and_then(Value::as_array).context("devices")?;
+        let mut found: Vec<_> = found.iter().filter_map(|device| device.get("transport").cloned()).collect();
+        found.dedup();
+        Ok((report.get("pi_transports") == Some(carry) && json!(found) == *devices).then_some(()))
+    })
+}
+
+fn token(appliance: &Appliance) -> Result<String> {
+    let made: Value = serde_json::from_str(&appliance.cli(&["host", "token", "guest", "--output", "json"])?)?;
+    Ok(made.get("token").and_then(Value::as_str).context("a token")?.to_owned())
+}
+
+fn api_port(appliance: &Appliance) -> Result<String> {
+    Ok(appliance.rest().base().rsplit(':').next().context("the API's port")?.to_owned())
+}
+
 /// What the guest found as holes.
 fn shows_reports_and_tests(kernel: Kernel) -> Result<String> {
     let name = format!("agent_{}", kernel.series());
@@ -38,17 +119,14 @@ fn shows_reports_and_tests(kernel: Kernel) -> Result<String> {
     let initiator = format!("iqn.2026-11.io.example:{}", kernel.series());
     rest.post("/hosts", &json!({"name": "guest", "nqn": host.nqn, "iqn": initiator}))?;
     rest.put("/subsystems/disk/hosts/guest", &json!({"view": "pi", "enforce": "any"}))?;
-    let made: Value = serde_json::from_str(&appliance.cli(&["host", "token", "guest", "--output", "json"])?)?;
-    let token = made.get("token").and_then(Value::as_str).context("a token")?;
-    let api = rest.base().rsplit(':').next().context("the API's port")?;
     let mut guest = Guest::builder(kernel, &name, "agent.sh")
         .host(&host)
         .limit(LIMIT)
         .variable("PORT", appliance.nvme_port())
         .variable("ISCSI_PORT", appliance.iscsi_port())
-        .variable("API_PORT", api)
+        .variable("API_PORT", api_port(&appliance)?)
         .variable("HOST", "guest")
-        .variable("TOKEN", token)
+        .variable("TOKEN", token(&appliance)?)
         .variable("NQN", &share.nqn)
         .variable("UUID", &share.uuid)
         .variable("IQN", share.iqn())
