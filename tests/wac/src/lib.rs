@@ -1,5 +1,6 @@
 //! `wac` (`wac.c` beside this folder) provokes writes after checksums. It is C, linked statically, so that it is small enough for a
-//! guest and needs nothing there; this builds it with the machine's compiler.
+//! guest and needs nothing there; this builds it with the machine's compiler. Beside it, and built alike, is `pattern`, which fills
+//! disks with blocks that somebody else can make, too.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,12 +11,24 @@ use anyhow::{Context, Result, ensure};
 const FLAGS: [&str; 8] =
     ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-static", "-pthread"];
 
-/// Builds the program at `out`.
+/// Builds `wac` at `out`.
 ///
 /// # Errors
 /// There is no C compiler (`cc`), or it refuses.
 pub fn build(out: &Path) -> Result<()> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("wac.c");
+    compile("wac.c", out)
+}
+
+/// Builds `pattern` at `out`.
+///
+/// # Errors
+/// There is no C compiler (`cc`), or it refuses.
+pub fn build_pattern(out: &Path) -> Result<()> {
+    compile("pattern.c", out)
+}
+
+fn compile(source: &str, out: &Path) -> Result<()> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
     let status = Command::new("cc").args(FLAGS).arg("-o").arg(out).arg(source).status().context("cc")?;
     ensure!(status.success(), "cc ended with {status}");
     Ok(())
