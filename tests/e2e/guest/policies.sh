@@ -21,6 +21,7 @@ main() {
         # shellcheck disable=SC2086 # What we are told are words.
         $told
     done
+    leave
     result dmesg "$(dmesg | grep -Ec 'BUG|WARNING|Call Trace|Oops|blocked for more than')" || true
 }
 
@@ -66,15 +67,31 @@ guard_errors() { cat "/sys/block/$paths/integrity/stats" | awk '$1 == "guard_err
 # Blocks of 4096 bytes written to the disk so far.
 written() { awk '{ print int($7 / 8) }' "/sys/block/$paths/stat"; }
 
+# use FILE_SYSTEM POLICY: a new one, mounted under this policy, unless it is there and nothing has gone wrong with it. A file system keeps to
+# the policy under which it was mounted.
+use() {
+    [ "${used:-}" != "$1 $2" ] || return 0
+    leave
+    policy_before "$2"
+    make_small "$1"
+    policy "$2"
+    [ "$1" = raw ] || mount -t "${1%-without-journal}" "/dev/$name" /mnt
+    used="$1 $2"
+}
+
+leave() {
+    case ${used:-raw} in raw*) ;; *) umount /mnt || umount -l /mnt ;; esac
+    used=
+}
+
 make_small() {
     case $1 in
         ext4) mkfs.ext4 -q -F -E nodiscard,lazy_itable_init=0,lazy_journal_init=0 "/dev/$name" $BLOCKS ;;
         ext4-without-journal) mkfs.ext4 -q -F -O ^has_journal -E nodiscard,lazy_itable_init=0 "/dev/$name" $BLOCKS ;;
         xfs) mkfs.xfs -q -f -K "/dev/$name" ;;
         btrfs) mkfs.btrfs -q -f -K "/dev/$name" >/dev/null ;;
-        raw) return 0 ;;
+        raw) ;;
     esac
-    mount -t "${1%-without-journal}" "/dev/$name" /mnt
 }
 
 # options LOAD: of wac.
@@ -97,17 +114,9 @@ place() {
 }
 
 cell() {
-    local words=$1 file_system=$2 load=$3 goal=$4 seconds=$5 before errors start end
+    local words=$1 file_system=$2 load=$3 goal=$4 seconds=$5 before errors start end begun
     before=$(written) errors=$(guard_errors)
-    policy_before "$words"
-    make_small "$file_system"
-    policy "$words"
-    # A mounted file system keeps to what it was mounted with.
-    if [ "$file_system" != raw ]; then
-        umount /mnt
-        mount -t "${file_system%-without-journal}" "/dev/$name" /mnt
-    fi
-    # shellcheck disable=SC2034 # Read by reached.
+    use "$file_system" "$words"
     start=$(now) begun=$(written)
     end=$((start + seconds * 100))
     : >/run/wac
@@ -116,8 +125,8 @@ cell() {
         ./wac $(options "$load") -t $PIECE $(place "$file_system" "$load") >>/run/wac 2>>/run/wac.errors || [ $? = 3 ] || break
     done
     result hundredths $(($(now) - start))
-    [ "$file_system" = raw ] || umount /mnt || umount -l /mnt
     sync
+    [ "$(guard_errors)" = "$errors" ] || leave
     result operations "$(sum operations)"
     result io_errors "$(sum errors)"
     result errors "$(sed 's/.*"errors":{\(.*\)}}$/\1/' /run/wac | tr '\n' ' ')"
@@ -144,13 +153,8 @@ sum() {
 }
 
 cost() {
-    local words=$1 load=$2 seconds=$3 start
-    policy_before "$words"
-    make_small ext4
-    policy "$words"
-    umount /mnt
-    mount -t ext4 "/dev/$name" /mnt
-    : >/run/wac
+    local words=$1 load=$2 seconds=$3
+    use ext4 "$words"
     case $load in
         sequential) pieces_in_time "$seconds" ;;
         sequential-direct) pieces_in_time "$seconds" -d ;;
@@ -161,7 +165,7 @@ cost() {
                 awk '{ print int($2 / $1) }')"
             ;;
     esac
-    umount /mnt
+    leave
 }
 
 # pieces_in_time SECONDS [OPTION]: 32 MiB written and synchronised again and again, in pieces of 1 MiB.

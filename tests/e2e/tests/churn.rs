@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 const HOSTS: u64 = 64;
 const QUEUES: u16 = 4;
-const DEATHS: u64 = 1000;
+/// How many hosts die, where `HOLDFAST_TEST_DEATHS` says nothing else: more than those after which everything has been allocated.
+const DEATHS: u64 = 400;
 /// Threads in which hosts connect and die.
 const REAPERS: u64 = 4;
 /// After so many deaths everything that is ever needed has been allocated: what is measured first is held against the end.
@@ -96,6 +97,8 @@ impl Stage {
 #[test]
 fn hosts_that_die_leave_nothing_behind_while_sixty_four_others_work() -> Result<()> {
     let seed: u64 = std::env::var("HOLDFAST_SEED").map_or(Ok(0xc4u64), |text| text.parse())?;
+    let deaths: u64 = std::env::var("HOLDFAST_TEST_DEATHS").map_or(Ok(DEATHS), |text| text.parse())?;
+    ensure!(deaths > WARM, "HOLDFAST_TEST_DEATHS: more than {WARM} are needed");
     println!("HOLDFAST_SEED={seed}");
     let appliance = Appliance::start("churn")?;
     let share = appliance.share("disk", 64, 4096)?;
@@ -116,7 +119,7 @@ fn hosts_that_die_leave_nothing_behind_while_sixty_four_others_work() -> Result<
             .map(|number| {
                 scope.spawn({
                     let stage = &stage;
-                    move || reap(stage, seed ^ number << 48)
+                    move || reap(stage, seed ^ number << 48, deaths / REAPERS)
                 })
             })
             .collect();
@@ -138,7 +141,7 @@ fn hosts_that_die_leave_nothing_behind_while_sixty_four_others_work() -> Result<
         Ok((versions, (memory, after)))
     })?;
     println!(
-        "private memory: {} KiB after {WARM} deaths, {} KiB after {DEATHS}",
+        "private memory: {} KiB after {WARM} deaths, {} KiB after {deaths}",
         memory.0 >> 10,
         memory.1 >> 10
     );
@@ -212,9 +215,9 @@ fn places(host: u64) -> impl Iterator<Item = (u16, u64, u64)> {
 }
 
 /// Hosts that die, one after another, at a place that the sequence picks.
-fn reap(stage: &Stage, seed: u64) -> Result<()> {
+fn reap(stage: &Stage, seed: u64, deaths: u64) -> Result<()> {
     let mut random = Random(seed);
-    for number in 0..DEATHS / REAPERS {
+    for number in 0..deaths {
         die(stage, &mut random, number).with_context(|| format!("death {number} of seed {seed:#x}"))?;
         stage.deaths.fetch_add(1, Ordering::Relaxed);
     }

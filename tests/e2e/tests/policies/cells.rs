@@ -128,15 +128,15 @@ impl Boot {
 }
 
 impl Cell {
-    /// Every one that the table has in one boot, in its order.
+    /// Every one that the table has in one boot: those that can share a file system one after another.
     pub(crate) fn all() -> impl Iterator<Item = Cell> {
-        let rows = FileSystem::ALL
+        let bases = FileSystem::ALL
             .iter()
-            .flat_map(|&file_system| Load::ALL.iter().map(move |&load| (file_system, load)));
+            .flat_map(|&file_system| Policy::ALL.iter().map(move |&policy| (file_system, policy)));
+        let cells = bases.flat_map(|(file_system, policy)| {
+            Load::ALL.iter().map(move |&load| Cell { file_system, load, policy })
+        });
         // There is no metadata on a raw device.
-        let rows = rows.filter(|row| *row != (FileSystem::Raw, Load::Churn));
-        rows.flat_map(|(file_system, load)| {
-            Policy::ALL.iter().map(move |&policy| Cell { file_system, load, policy })
-        })
+        cells.filter(|cell| (cell.file_system, cell.load) != (FileSystem::Raw, Load::Churn))
     }
 }

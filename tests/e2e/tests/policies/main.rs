@@ -31,7 +31,7 @@ const SLICE_BLOCKS: u64 = 25_000;
 const SLICE_LIMIT: Duration = Duration::from_secs(600);
 /// The same for the whole table, where there are many more of them.
 const TABLE_BLOCKS: u64 = 20_000;
-const TABLE_LIMIT: Duration = Duration::from_secs(4);
+const TABLE_LIMIT: Duration = Duration::from_secs(3);
 /// A bound for a hung guest.
 const GUEST_LIMIT: Duration = Duration::from_secs(4 * 3600);
 
