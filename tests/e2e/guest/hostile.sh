@@ -100,7 +100,7 @@ wait_briefly() {
 nothing_runs() { ! pidof dd >/dev/null; }
 
 # What a kernel says of its own mistakes.
-REPORTS='BUG|WARNING|Oops|KASAN|general protection|blocked for more than|lockdep|corruption|refcount_t|sleeping function|ODEBUG|unreferenced object'
+REPORTS='BUG:|WARNING:|Oops|KASAN:|general protection|blocked for more than|rcu: INFO|corruption|refcount_t:|ODEBUG:|kmemleak: [0-9]+ new'
 
 report_kernel() {
     if mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null && [ -e /sys/kernel/debug/kmemleak ]; then
