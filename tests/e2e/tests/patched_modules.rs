@@ -1,4 +1,4 @@
-//! A stock Linux 6.12 with the modules of `kernel-patches/dkms` sends the tuples that it computed itself, over NVMe/TCP and
+//! A stock Linux with the modules of `kernel-patches/dkms` sends the tuples that it computed itself, over NVMe/TCP and
 //! over iSCSI: what the target checked is, to the block, what the guest's kernel wrote and read, and nothing was inserted or
 //! stripped.
 
@@ -20,29 +20,48 @@ const COUNTERS_LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
 fn patched_nvme_tcp_on_stock_6_12_carries_tuples_end_to_end() -> Result<()> {
-    carries_tuples("patched_nvme", "ext4/bare ext4/digests xfs/bare", |appliance, share, guest| {
+    over_nvme(Kernel::V6_12, "patched_nvme_6.12", "ext4/bare ext4/digests xfs/bare")
+}
+
+#[test]
+fn patched_iscsi_tcp_on_stock_6_12_carries_tuples_end_to_end() -> Result<()> {
+    over_iscsi(Kernel::V6_12, "patched_iscsi_6.12", "ext4/bare ext4/digests")
+}
+
+#[test]
+fn patched_nvme_tcp_on_stock_6_1_carries_tuples_end_to_end() -> Result<()> {
+    over_nvme(Kernel::V6_1, "patched_nvme_6.1", "ext4/digests xfs/bare")
+}
+
+#[test]
+fn patched_iscsi_tcp_on_stock_6_1_carries_tuples_end_to_end() -> Result<()> {
+    over_iscsi(Kernel::V6_1, "patched_iscsi_6.1", "ext4/digests")
+}
+
+fn over_nvme(kernel: Kernel, name: &str, rounds: &str) -> Result<()> {
+    carries_tuples(kernel, name, rounds, |appliance, share, guest| {
         let host = HostIdentity::numbered(61);
         appliance.admit(HOST, &host, share, View::Pi)?;
         Ok(guest.host(&host).over_nvme(appliance, share))
     })
 }
 
-#[test]
-fn patched_iscsi_tcp_on_stock_6_12_carries_tuples_end_to_end() -> Result<()> {
-    carries_tuples("patched_iscsi", "ext4/bare ext4/digests", |appliance, share, guest| {
+fn over_iscsi(kernel: Kernel, name: &str, rounds: &str) -> Result<()> {
+    carries_tuples(kernel, name, rounds, |appliance, share, guest| {
         appliance.admit_initiator(HOST, share, "pi", "any")?;
         Ok(guest.over_iscsi(appliance, share, HOST))
     })
 }
 
 fn carries_tuples(
+    kernel: Kernel,
     name: &str,
     rounds: &str,
     admitted: impl FnOnce(&Appliance, &Share, GuestBuilder) -> Result<GuestBuilder>,
 ) -> Result<()> {
     let appliance = Appliance::start(name)?;
     let share = appliance.share("patched-disk", SIZE_MIB, BLOCK_BYTES)?;
-    let guest = Guest::builder(Kernel::V6_12, name, "patched_modules.sh").patched_modules();
+    let guest = Guest::builder(kernel, name, "patched_modules.sh").patched_modules();
     let guest = admitted(&appliance, &share, guest.variable("ROUNDS", rounds))?;
     let results = guest.start()?.finish()?;
     makes_its_own_tuples(&results)?;
