@@ -57,6 +57,14 @@ power-cuts *FLAGS:
 corruption *FLAGS:
     target/store/tests/corruption/run {{ FLAGS }}
 
+# Integrity policies under a writer that changes what is in flight: just policies --boots '6.12/nvme' --only table
+policies *FLAGS:
+    tests/e2e/tests/policies/run {{ FLAGS }}
+
+# The kernel patches, one by one
+patches:
+    tests/run patches
+
 # Format the sources
 fmt:
     cargo fmt --all
@@ -86,7 +94,7 @@ deny:
     cargo deny check
 
 # The long tests. Each part that has passed for this very tree is passed over when this is started again
-full: (once "test" "tests/run") (once "e2e-file" "tests/run build guests e2e-file-long") (once "fuzz" "target/fuzz/run --runs 1000000") (once "crashes" "target/store/tests/crash/run --crashes 200000") (once "power-cuts" "tests/e2e/tests/power_cuts/run") (once "corruption" "target/store/tests/corruption/run") (once "bench" "tests/bench/run --full")
+full: (once "test" "tests/run") (once "e2e-file" "tests/run build guests e2e-file-long") (once "tuples" "tests/run build guests e2e-long") (once "hostile" "tests/run build e2e-debug") (once "patches" "tests/run patches") (once "policies" "tests/e2e/tests/policies/run") (once "fuzz" "target/fuzz/run --runs 1000000") (once "crashes" "target/store/tests/crash/run --crashes 200000") (once "power-cuts" "tests/e2e/tests/power_cuts/run") (once "corruption" "target/store/tests/corruption/run") (once "bench" "tests/bench/run --full")
 
 # Runs COMMAND unless it has passed since the tree last changed
 [private]
