@@ -79,7 +79,9 @@ use() {
     used="$1 $2"
 }
 
+# What is written at the end is no part of any cell: it comes with tuples, whatever was asked for.
 leave() {
+    policy stable-pages
     case ${used:-raw} in raw*) ;; *) umount /mnt || umount -l /mnt ;; esac
     used=
 }
