@@ -11,6 +11,8 @@ pub(crate) enum Expected {
     Reset,
     /// The command fails, and the connection stays.
     Fails,
+    /// It does not succeed as if nothing had been: it fails, or the connection is made anew.
+    Caught,
     /// It ends, one way or the other: what the host has sent by then decides.
     Ends,
 }
@@ -21,6 +23,7 @@ impl Expected {
         match self {
             Expected::Works => ended == "ok 0",
             Expected::Fails => ended == "failed 0",
+            Expected::Caught => ended != "ok 0",
             Expected::Ends => true,
             Expected::Reset => ended.split_once(' ').is_some_and(|(_, resets)| resets != "0"),
         }

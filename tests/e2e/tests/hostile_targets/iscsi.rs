@@ -176,17 +176,17 @@ fn wrong_requests() -> Vec<Case> {
 }
 
 fn wrong_responses() -> Vec<Case> {
-    use Expected::{Ends, Reset};
+    use Expected::{Caught, Ends, Reset};
     vec![
-        Case::new("success-without-data", "read", Reset, 1, |seen: &Seen| match read_data(seen) {
+        Case::new("success-without-data", "read", Caught, 1, |seen: &Seen| match read_data(seen) {
             Some(data) => send(seen, &[response(data, 0)]),
             None => Act::Pass,
         }),
-        Case::new("success-with-half-of-the-data", "read", Reset, 1, |seen: &Seen| match read_data(seen) {
+        Case::new("success-with-half-of-the-data", "read", Caught, 1, |seen: &Seen| match read_data(seen) {
             Some(data) => send(seen, &[half(data).flags(FINAL | STATUS)]),
             None => Act::Pass,
         }),
-        Case::new("success-after-half-of-the-data", "read", Reset, 1, |seen: &Seen| match read_data(seen) {
+        Case::new("success-after-half-of-the-data", "read", Caught, 1, |seen: &Seen| match read_data(seen) {
             Some(data) => send(seen, &[half(data).flags(FINAL), response(data, 0)]),
             None => Act::Pass,
         }),

@@ -179,20 +179,20 @@ fn wrong_requests() -> Vec<Case> {
 }
 
 fn wrong_completions() -> Vec<Case> {
-    use Expected::{Ends, Reset};
+    use Expected::{Caught, Ends, Reset};
     vec![
-        Case::new("success-without-data", "read", Reset, 1, |seen: &Seen| match read_data(seen) {
+        Case::new("success-without-data", "read", Caught, 1, |seen: &Seen| match read_data(seen) {
             Some(data) => send(seen, &[done(data.cccid, 0, 0)]),
             None => Act::Pass,
         }),
-        Case::new("success-with-half-of-the-data", "read", Reset, 1, |seen: &Seen| match read_data(seen) {
+        Case::new("success-with-half-of-the-data", "read", Caught, 1, |seen: &Seen| match read_data(seen) {
             Some(data) => {
                 let half = part(&data, 0, BLOCK);
                 send(seen, &[Pdu::C2hData(DataPdu { last: true, success: true, ..half })])
             }
             None => Act::Pass,
         }),
-        Case::new("success-after-half-of-the-data", "read", Reset, 1, |seen: &Seen| match read_data(seen) {
+        Case::new("success-after-half-of-the-data", "read", Caught, 1, |seen: &Seen| match read_data(seen) {
             Some(data) => {
                 let half = part(&data, 0, BLOCK + 4100);
                 let half = DataPdu { last: true, success: false, ..half };
