@@ -6,6 +6,8 @@ NEW_MIB=24
 
 # load_with_pi MODULE: with protection information. A kernel that has it built in was told on its command line.
 load_with_pi() {
+    # What the kernel said before is not about us: it may complain of a busy machine.
+    dmesg -c >/dev/null
     if [ -d "/lib/modules/$(uname -r)" ]; then
         modprobe "$1" pi=1
     fi

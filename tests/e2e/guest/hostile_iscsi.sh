@@ -4,6 +4,8 @@
 
 login() {
     iscsiadm -m node -o new -T "$IQN" -p "$GATEWAY:$1,1" >/dev/null
+    # No ping that a busy machine misses: what makes the connection anew shall be the case.
+    iscsiadm -m node -T "$IQN" -p "$GATEWAY:$1" --op update -n 'node.conn[0].timeo.noop_out_interval' -v 0
     iscsiadm -m node -T "$IQN" -p "$GATEWAY:$1" --login
 }
 logout() {

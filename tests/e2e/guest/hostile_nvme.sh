@@ -5,7 +5,8 @@
 . ./hostile.sh
 
 connect() {
-    nvme connect -t tcp -a "$GATEWAY" -s "$1" -n "$NQN" --ctrl-loss-tmo=-1 --reconnect-delay=1 --nr-io-queues=2
+    # No keep alive that a busy machine misses: what makes the connection anew shall be the case.
+    nvme connect -t tcp -a "$GATEWAY" -s "$1" -n "$NQN" --ctrl-loss-tmo=-1 --reconnect-delay=1 --nr-io-queues=2 --keep-alive-tmo=120
 }
 
 device() { echo "/dev/$(disk)"; }
