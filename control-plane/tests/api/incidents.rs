@@ -84,15 +84,15 @@ async fn an_incident_is_shown_with_names_and_the_policy_of_its_time() {
 async fn the_agents_word_counts_more_than_what_was_declared_unless_it_does_not_know() {
     let bench = Bench::new().await;
     let (h, v) = furnish(&bench).await;
-    let mut number = 0;
-    for (reported, policy) in [("bounce", "bounce"), ("unknown", "stable-pages")] {
+    for (number, (reported, policy)) in
+        [("bounce", "bounce"), ("unknown", "stable-pages")].into_iter().enumerate()
+    {
         let body = json!({ "kernel": "6.12", "policy": reported, "pi_transports": [], "devices": [], "evidence": {} });
         let answer = bench.plane.call("PUT", "/api/v1/hosts/h/report", Some(body)).await;
         assert!(matches!(answer.status, 200 | 201), "{answer:?}");
-        number += 1;
-        bench.target.script().incidents.push(incident(number, h, v));
-        bench.plane.until("/api/v1/incidents", has(number as usize)).await;
-        let shown = bench.plane.get(&format!("/api/v1/incidents/incident-{number}")).await;
+        bench.target.script().incidents.push(incident(number as u64 + 1, h, v));
+        bench.plane.until("/api/v1/incidents", has(number + 1)).await;
+        let shown = bench.plane.get(&format!("/api/v1/incidents/incident-{}", number + 1)).await;
         assert_eq!(shown["policy"], policy);
     }
 }

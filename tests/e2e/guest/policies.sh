@@ -2,6 +2,7 @@
 #
 #   cell POLICY FILE_SYSTEM LOAD GOAL SECONDS   provoke writes after checksums, until GOAL is reached (`error`: a guard error; a
 #                                               number: that many blocks written) or the time is over
+#   leave                                       unmount what the cells before have used
 #   cost POLICY LOAD SECONDS                    how much of LOAD is done on ext4, each second
 #   end
 #

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
 use crate::cells::{Boot, Cell, FileSystem, Load, Policy};
 use crate::cost;
 use crate::expected::{Colour, Expected};
+use crate::notes;
 use crate::record::Record;
 
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../kernel-patches/RESULTS.md");
@@ -31,12 +31,17 @@ pub(crate) fn line(record: &Record) -> String {
     )
 }
 
-/// Writes all that is noted in `folder` into the results; sections of others stay as they are.
-pub(crate) fn write_results(folder: &Path) -> Result<()> {
-    let before = fs::read_to_string(RESULTS).unwrap_or_else(|_| "# Results\n".to_owned());
-    let after = replaced(&before, POLICIES, &policies(folder)?);
-    let after = replaced(&after, COST, &costs(folder)?);
-    Ok(fs::write(RESULTS, after)?)
+/// The results as they are, and as they should be by what is noted; sections of others stay as they are.
+pub(crate) fn results() -> Result<(String, String)> {
+    let written = fs::read_to_string(RESULTS).context(RESULTS)?;
+    let found = replaced(&written, POLICIES, &policies()?);
+    let found = replaced(&found, COST, &costs()?);
+    Ok((written, found))
+}
+
+/// Writes the results.
+pub(crate) fn write(text: &str) -> Result<()> {
+    Ok(fs::write(RESULTS, text)?)
 }
 
 /// The section under `heading` replaced, or added at the end.
@@ -50,7 +55,7 @@ fn replaced(text: &str, heading: &str, section: &str) -> String {
     format!("{before}{line}\n{section}{gap}{after}")
 }
 
-fn policies(folder: &Path) -> Result<String> {
+fn policies() -> Result<String> {
     let expected = Expected::read()?;
     let mut text = String::from(
         "`tests/e2e/tests/policies/run`. Each cell: guard errors that the target counted for this host / errors that the guest's programs \
@@ -58,8 +63,7 @@ fn policies(folder: &Path) -> Result<String> {
          is marked `!`. Cells that must be red end at the first guard error, the others run for some seconds.\n",
     );
     for boot in Boot::all() {
-        let records =
-            Record::read(&folder.join(boot.system.word()).join(format!("{}.jsonl", boot.transport)))?;
+        let records = Record::read(&notes(boot, "jsonl"))?;
         let Some(newest) = records.iter().max_by_key(|record| &record.date) else { continue };
         let seconds = records.iter().map(|record| record.milliseconds).sum::<u64>() / 1000;
         let blocks: u64 = records.iter().map(|record| record.blocks_checked).sum();
@@ -110,13 +114,13 @@ fn content(record: &Record, colour: Colour) -> String {
     }
 }
 
-fn costs(folder: &Path) -> Result<String> {
+fn costs() -> Result<String> {
     let mut text = String::from(
         "Throughput relative to `none` in the same round of the same boot, on ext4: the middle of five rounds (lowest, highest). Guests run \
          under software emulation, where copying and computing cost more than on hardware.\n",
     );
     for boot in Boot::all() {
-        let file = folder.join(boot.system.word()).join(format!("{}.cost.json", boot.transport));
+        let file = notes(boot, "cost.json");
         let Ok(noted) = fs::read_to_string(&file) else { continue };
         let noted = serde_json::from_str(&noted)?;
         let ratios = cost::ratios(&noted).with_context(|| file.display().to_string())?;
@@ -146,6 +150,9 @@ fn costs(folder: &Path) -> Result<String> {
             }
             text.push('\n');
         }
+    }
+    if !text.contains("###") {
+        text.push_str("\nNot measured yet.\n");
     }
     Ok(text)
 }
