@@ -1,6 +1,6 @@
 //! The control channel between a test and the job in its guest: lines over the guest's second serial port.
 //!
-//! Guest to test: `RESULT key=value`, `PHASE name` (the job waits until the test answers), and last `EXIT status`.
+//! Guest to test: `BOOTED` first, `RESULT key=value`, `PHASE name` (the job waits until the test answers), and last `EXIT status`.
 //! Test to guest: `GO`, and what the job is told then. The console is the first serial port, so that kernel messages can never cut these lines.
 
 use std::{
@@ -73,6 +73,21 @@ impl<W: Write> Channel<W> {
             }
         });
         Channel { to_guest, lines, results: Results::default() }
+    }
+
+    /// Waits until the guest's first process speaks; whether it ever did.
+    ///
+    /// # Errors
+    /// When it says something else, or has not spoken at the deadline.
+    pub(crate) fn wait_booted(&mut self, deadline: Instant) -> Result<bool> {
+        match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                ensure!(line.trim_end() == "BOOTED", "the guest's first line was `{line}`");
+                Ok(true)
+            }
+            Err(RecvTimeoutError::Timeout) => bail!("the guest has not booted within its time limit"),
+            Err(RecvTimeoutError::Disconnected) => Ok(false),
+        }
     }
 
     /// Waits until the job stands at the phase `name`.
@@ -197,6 +212,15 @@ mod tests {
         let channel = Channel::new(Vec::new(), "RESULT a=12\nPHASE x\nRESULT b=3\nRESULT a=1".as_bytes());
         let results = channel.into_last_results();
         assert_eq!(results.iter().collect::<Vec<_>>(), [("a", "12"), ("b", "3")]);
+    }
+
+    #[test]
+    fn a_guest_has_booted_when_it_says_so() {
+        let booted = |text: &'static str| Channel::new(Vec::new(), text.as_bytes()).wait_booted(later());
+        assert!(booted("BOOTED\nPHASE a\n").unwrap());
+        assert!(!booted("").unwrap());
+        assert!(!booted("BOO").unwrap());
+        assert!(booted("PHASE a\n").is_err());
     }
 
     #[test]

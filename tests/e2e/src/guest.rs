@@ -7,12 +7,13 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tempfile::NamedTempFile;
 
 use crate::{
@@ -25,6 +26,8 @@ use crate::{
 
 /// How long a guest may run unless the test says otherwise. A bound for a hung guest, not a measure of speed.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(600);
+/// A guest that dies while it boots is booted again, so often in all.
+const BOOTS_MAX: usize = 3;
 /// Enough for a page cache of the trees that the jobs write, besides 30 MiB of initramfs.
 const DEFAULT_MEMORY_MIB: u32 = 768;
 /// Two, so that the host's queues are more than one.
@@ -131,14 +134,35 @@ impl GuestBuilder {
         self
     }
 
-    /// Boots the guest and returns at once.
+    /// Boots the guest; then its job begins. A kernel that dies before that is booted again: rarely, the emulator lets one processor run
+    /// into an instruction that another is just changing.
     ///
     /// # Errors
-    /// When the kernel is not prepared, the job is missing or QEMU cannot be started.
+    /// When the kernel is not prepared, the job is missing, QEMU cannot be started, or the guest never gets that far.
     pub fn start(self) -> Result<Guest> {
-        let initramfs = self.initramfs()?;
+        let initramfs = Arc::new(self.initramfs()?);
         let console = places::log_file(&format!("{}.console", self.name))?;
-        let errors = OpenOptions::new().append(true).open(&console)?;
+        let deadline = Instant::now() + self.limit;
+        for _ in 0..BOOTS_MAX {
+            let (qemu, channel) = self.boot(initramfs.path(), &console)?;
+            let mut guest = Guest {
+                name: self.name.clone(),
+                console: console.clone(),
+                channel: Some(channel),
+                deadline,
+                qemu,
+                _initramfs: Arc::clone(&initramfs),
+            };
+            if guest.has_booted()? {
+                return Ok(guest);
+            }
+            eprintln!("it died while it booted: {}", guest.console_tail());
+        }
+        bail!("{} has not booted in {BOOTS_MAX} attempts, see {}", self.name, console.display())
+    }
+
+    fn boot(&self, initramfs: &Path, console: &Path) -> Result<(Child, Channel<ChildStdin>)> {
+        let errors = OpenOptions::new().append(true).open(console)?;
         let mut qemu = Command::new("qemu-system-x86_64")
             .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-M", "pc", "-nodefaults", "-no-user-config"])
             .args(["-display", "none", "-monitor", "none", "-no-reboot"])
@@ -150,7 +174,7 @@ impl GuestBuilder {
             .arg("-kernel")
             .arg(self.kernel.image()?)
             .arg("-initrd")
-            .arg(initramfs.path())
+            .arg(initramfs)
             .args(["-append", &self.kernel_arguments])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -159,14 +183,7 @@ impl GuestBuilder {
             .context("qemu-system-x86_64: run tests/e2e/prepare")?;
         let to_guest = qemu.stdin.take().context("a piped stdin")?;
         let from_guest = qemu.stdout.take().context("a piped stdout")?;
-        Ok(Guest {
-            name: self.name,
-            console,
-            channel: Some(Channel::new(to_guest, from_guest)),
-            deadline: Instant::now() + self.limit,
-            qemu,
-            _initramfs: initramfs,
-        })
+        Ok((qemu, Channel::new(to_guest, from_guest)))
     }
 
     /// The prepared file system, with the job and the host's identity appended as a second archive.
@@ -212,7 +229,7 @@ pub struct Guest {
     channel: Option<Channel<ChildStdin>>,
     deadline: Instant,
     qemu: Child,
-    _initramfs: NamedTempFile,
+    _initramfs: Arc<NamedTempFile>,
 }
 
 impl Guest {
@@ -233,6 +250,12 @@ impl Guest {
             patched_modules: false,
             kernel_arguments: KERNEL_ARGUMENTS.to_owned(),
         }
+    }
+
+    fn has_booted(&mut self) -> Result<bool> {
+        let deadline = self.deadline;
+        let booted = self.channel()?.wait_booted(deadline);
+        booted.with_context(|| self.console_tail())
     }
 
     /// Waits until the job stands at `phase NAME`; it goes on after [`Guest::go_on`].

@@ -20,12 +20,12 @@ const COUNTERS_LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
 fn patched_nvme_tcp_on_stock_6_12_carries_tuples_end_to_end() -> Result<()> {
-    over_nvme(Kernel::V6_12, "patched_nvme_6.12", "ext4/bare ext4/digests xfs/bare")
+    over_nvme(Kernel::V6_12, "patched_nvme_6.12", "ext4/digests xfs/bare")
 }
 
 #[test]
 fn patched_iscsi_tcp_on_stock_6_12_carries_tuples_end_to_end() -> Result<()> {
-    over_iscsi(Kernel::V6_12, "patched_iscsi_6.12", "ext4/bare ext4/digests")
+    over_iscsi(Kernel::V6_12, "patched_iscsi_6.12", "ext4/digests")
 }
 
 #[test]
