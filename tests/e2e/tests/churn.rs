@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 const HOSTS: u64 = 64;
 const QUEUES: u16 = 4;
 /// How many hosts die, where `HOLDFAST_TEST_DEATHS` says nothing else: more than those after which everything has been allocated.
-const DEATHS: u64 = 400;
+const DEATHS: u64 = 300;
 /// Threads in which hosts connect and die.
 const REAPERS: u64 = 4;
 /// After so many deaths everything that is ever needed has been allocated: what is measured first is held against the end.

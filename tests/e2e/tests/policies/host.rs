@@ -130,7 +130,8 @@ impl Host {
     pub(crate) fn end(mut self) -> Result<()> {
         self.guest.go_on_with("end")?;
         let results = self.guest.finish()?;
-        ensure!(results.number("dmesg")? == 0, "the guest's kernel complains: see its console");
+        let complaints = results.text("complaints")?;
+        ensure!(complaints.is_empty(), "the guest's kernel complains: {complaints}");
         self.appliance.stop()
     }
 
